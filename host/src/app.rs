@@ -1,0 +1,266 @@
+//! Puts the rooms together, serves until a signal, and takes them apart in order.
+//!
+//! Whatever can be wrong with configuration, folders and ports fails here, before a listener answers.
+
+mod backends;
+
+use std::{
+    fs::File,
+    future::Future,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use jiff::SignedDuration;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    domain,
+    http::{self, App, KeysInFlight, Shared},
+    secret,
+    settlement::Settlement,
+    strategy::{Means, engine::Engine, registry::Registry},
+    telemetry::{Telemetry, UPKEEP_EVERY},
+};
+
+/// How often idempotency keys that outlived their sale are deleted.
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often the peaks that head-room is shown by begin anew.
+const PEAKS_EVERY: Duration = Duration::from_secs(30);
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    config.validate()?;
+    let limits = Arc::new(config.limits.clone());
+    let telemetry = Arc::new(Telemetry::install()?);
+    let embedded = config.database_url.is_none() || config.kafka_brokers.is_none();
+    let _lock = embedded
+        .then(|| take_data_dir(&config.data_dir))
+        .transpose()?;
+    let backends = Arc::new(backends::open(&config).await?);
+    let ticket_keys = backends::ticket_keys(&config, &backends.database).await?;
+    let seller_token = secret::token(
+        "TIMESALE_SELLER_TOKEN",
+        config.seller_token.as_ref(),
+        config.seller_token_file.as_deref(),
+    )?;
+    let means = Arc::new(Means {
+        engine: Arc::new(Engine::new(&limits)?),
+        backends: Arc::clone(&backends),
+        limits: Arc::clone(&limits),
+    });
+    let registry = Arc::new(Registry::load(&config.strategies, &means).await?);
+    let public = bind("TIMESALE_LISTEN", config.listen).await?;
+    let management = bind("TIMESALE_MANAGEMENT_LISTEN", config.management_listen).await?;
+
+    let app = Arc::new(Shared {
+        registry: Arc::clone(&registry),
+        means,
+        backends: Arc::clone(&backends),
+        limits: Arc::clone(&limits),
+        ticket_keys: Arc::clone(&ticket_keys),
+        seller_token: seller_token.clone(),
+        keys_in_flight: KeysInFlight::default(),
+        tasks: TaskTracker::new(),
+        telemetry: Arc::clone(&telemetry),
+        draining: AtomicBool::new(false),
+    });
+    greet(&public, &management, &registry)?;
+
+    let stop = CancellationToken::new();
+    let background = TaskTracker::new();
+    background.spawn(Arc::clone(&ticket_keys).follow(stop.clone()));
+    if let Some(token) = seller_token {
+        background.spawn(token.follow(stop.clone()));
+    }
+    background.spawn(every(UPKEEP_EVERY, stop.clone(), {
+        let telemetry = Arc::clone(&telemetry);
+        async move || telemetry.upkeep()
+    }));
+    background.spawn(every(PEAKS_EVERY, stop.clone(), {
+        let app = Arc::clone(&app);
+        async move || rotate_peaks(&app)
+    }));
+    background.spawn(every(PURGE_EVERY, stop.clone(), {
+        let app = Arc::clone(&app);
+        async move || purge_keys(&app).await
+    }));
+    let settlement = Settlement {
+        backends: Arc::clone(&backends),
+        limits: Arc::clone(&limits),
+        registry,
+    };
+    background.spawn(settlement.run(stop.clone()));
+    background.close();
+
+    let observed = CancellationToken::new();
+    let management = tokio::spawn(serve_until(
+        management,
+        http::management(Arc::clone(&app)),
+        observed.clone(),
+    ));
+    serve_public(public, app, drain_signal()?).await?;
+    stop.cancel();
+    let drain = Duration::from_millis(limits.drain_ms);
+    let closed = async {
+        background.wait().await;
+        observed.cancel();
+        management.await??;
+        backends.kafka.close().await;
+        backends.database.close().await;
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout(drain, closed).await {
+        Ok(closed) => closed?,
+        Err(_) => tracing::warn!("settlement and backends did not end in {drain:?}"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Serves buyers until the signal, then lets what is under way end, within the bound on draining.
+async fn serve_public(
+    listener: TcpListener,
+    app: App,
+    signal: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let drain = Duration::from_millis(app.limits.drain_ms);
+    let asked = CancellationToken::new();
+    let server = tokio::spawn(serve_until(
+        listener,
+        http::public(Arc::clone(&app)),
+        asked.clone(),
+    ));
+    signal.await;
+    tracing::info!("stopping: no new requests, those under way end");
+    app.draining.store(true, Ordering::Relaxed);
+    asked.cancel();
+    app.tasks.close();
+    let drained = async {
+        server.await??;
+        app.tasks.wait().await;
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout(drain, drained).await {
+        Ok(served) => served,
+        Err(_) => {
+            tracing::warn!(
+                requests = app.tasks.len(),
+                "not everything ended in {drain:?}"
+            );
+            Ok(())
+        }
+    }
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    router: axum::Router,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+fn drain_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Makes the data folder and takes it for this process: the embedded backends serve one host at a time.
+fn take_data_dir(folder: &Path) -> anyhow::Result<File> {
+    let shown = folder.display();
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the data folder {shown}"))?;
+    let lock = File::create(folder.join("lock"))
+        .with_context(|| format!("cannot write to the data folder {shown}"))?;
+    lock.try_lock().with_context(|| {
+        format!("the data folder {shown} belongs to another timesale that runs")
+    })?;
+    Ok(lock)
+}
+
+async fn bind(name: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {name} {address}"))
+}
+
+/// Calls `work` each time that `period` has passed, until `stop`.
+async fn every(period: Duration, stop: CancellationToken, mut work: impl AsyncFnMut()) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(period))
+        .await
+        .is_some()
+    {
+        work().await;
+    }
+}
+
+fn rotate_peaks(app: &Shared) {
+    for strategy in app.registry.all() {
+        strategy.metrics.rotate_peaks();
+    }
+    app.backends.queue_metrics.rotate_peaks();
+}
+
+async fn purge_keys(app: &Shared) {
+    let keep = SignedDuration::from_hours(i64::from(app.limits.key_retention_hours));
+    match app.backends.database.purge_keys(domain::now(), keep).await {
+        Ok(0) => {}
+        Ok(keys) => tracing::info!(keys, "deleted idempotency keys that outlived their sales"),
+        Err(error) => tracing::warn!("idempotency keys were not purged: {error}"),
+    }
+}
+
+/// Says where it listens, what it loaded, and what to try.
+#[expect(
+    clippy::print_stdout,
+    reason = "the greeting is what standard output is for"
+)]
+fn greet(
+    public: &TcpListener,
+    management: &TcpListener,
+    registry: &Registry,
+) -> anyhow::Result<()> {
+    let base = format!("http://{}", public.local_addr()?);
+    println!("timesale serves {base} (interface: {base}/docs/)");
+    println!(
+        "timesale is watched at http://{}/actuator/health and /actuator/prometheus",
+        management.local_addr()?
+    );
+    for strategy in registry.all() {
+        println!(
+            "  {}  {}  revision {}",
+            strategy.version(),
+            strategy.operation,
+            strategy.live.id
+        );
+    }
+    let Some(last) = registry.all().last() else {
+        println!("  no strategy is loaded: nothing can be bought");
+        return Ok(());
+    };
+    let version = last.version();
+    println!(
+        r#"try:
+  curl -s {base}/api/v1/products -H 'content-type: application/json' -d '{{"name":"Keyboard","price":100000}}' && curl -s {base}/api/{version}/time-sales -H 'content-type: application/json' -d '{{"productId":1,"quantity":100,"discountPrice":50000,"startAt":"2020-01-01T00:00:00Z","endAt":"2099-01-01T00:00:00Z"}}'
+  curl -s {base}/api/{version}/time-sales/1/purchase -H 'content-type: application/json' -d '{{"userId":42,"quantity":1}}' | tee purchase.json
+  curl -s {base}/api/{version}/time-sales/purchase/result/1/$(sed 's/.*"requestId":"\([^"]*\)".*/\1/' purchase.json)"#
+    );
+    Ok(())
+}

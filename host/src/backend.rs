@@ -1,0 +1,163 @@
+//! How things are done: the host's clients of outside systems, or their embedded stand-ins.
+//!
+//! The only rooms that know SQL, Kafka, Redis and the files of the embedded stand-ins.
+//! `capability` calls them for strategies, `http` and `settlement` for the host itself.
+//! Whoever calls awaits a future to its end, so that nobody has to guess what was done; one that is dropped all the same leaves no connection inside a transaction.
+
+pub mod database;
+pub mod kafka;
+pub mod log;
+pub mod memory;
+pub mod places;
+pub mod postgres;
+pub mod queue;
+pub mod record;
+pub mod redis;
+pub mod shared_memory;
+pub mod sold_out;
+pub mod sqlite;
+
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    domain::{Place, Request, RequestId, Sale, SaleId, Ticket},
+    telemetry::queue::QueueMetrics,
+};
+
+/// Every backend of a host.
+pub struct Backends {
+    /// The database: the truth of what is final.
+    pub database: database::Database,
+    /// The shared memory: copies, and locks.
+    pub redis: shared_memory::SharedMemory,
+    /// The log: the truth of what is pending.
+    pub kafka: queue::Queue,
+    /// Where recent requests stand in the log.
+    pub places: places::Places,
+    /// What is known to be sold out for ever.
+    pub sold_out: sold_out::SoldOut,
+    /// What is recorded of the log and the caches.
+    pub queue_metrics: QueueMetrics,
+}
+
+impl Backends {
+    /// Makes a request durable in the log, to be settled later.
+    ///
+    /// Its idempotency key is claimed before and gets the place after, so that a host that stops in between leaves a claim without a place: whoever meets it hands the request in again, which has no second effect.
+    pub async fn accept(&self, request: &Request) -> Result<Ticket, BackendError> {
+        self.database.claim_key(request).await?;
+        self.hand_in(request).await
+    }
+
+    /// Publishes a request whose key is claimed; a second copy has no effect, since a request is settled once.
+    pub async fn hand_in(&self, request: &Request) -> Result<Ticket, BackendError> {
+        let record = record::encode(request).map_err(|error| BackendError::Unavailable {
+            system: System::Kafka,
+            operation: "encode the request",
+            cause: error.into(),
+        })?;
+        let sent = Instant::now();
+        let ticket = match self.kafka.submit(record).await {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                if let (BackendError::Full { .. }, Some(key)) = (&error, &request.key) {
+                    self.database.release_key(key).await?;
+                }
+                return Err(error);
+            }
+        };
+        self.queue_metrics.sent(sent.elapsed());
+        self.places.note(&request.id, ticket.place);
+        if let Some(key) = &request.key
+            && let Err(error) = self.database.place_key(key, &ticket).await
+        {
+            tracing::warn!(request.id = %request.id, "the key's place is not recorded: {error}");
+        }
+        Ok(ticket)
+    }
+
+    /// The sale as last committed; one that is known to be sold out for ever costs no read.
+    pub async fn find_sale(&self, id: SaleId) -> Result<Option<Sale>, BackendError> {
+        if let Some(sale) = self.sold_out.get(id) {
+            return Ok(Some(sale));
+        }
+        let sale = self.database.sale(id).await?;
+        if let Some(sale) = &sale {
+            self.sold_out.note(sale);
+        }
+        Ok(sale)
+    }
+
+    /// Where a request stands among those that wait, and how many do; none when it does not wait.
+    pub async fn standing(
+        &self,
+        request: &RequestId,
+        place: Option<Place>,
+    ) -> Result<Option<(u64, u64)>, BackendError> {
+        let known = place.or_else(|| self.places.get(request));
+        let place = match known {
+            Some(place) => Some(place),
+            None => self.kafka.find(request).await?,
+        };
+        match place {
+            Some(place) => self.kafka.standing(place).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// How long the shared memory keeps a value at most.
+pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The outside systems that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum System {
+    /// The database.
+    Database,
+    /// The shared memory.
+    Redis,
+    /// The log.
+    Kafka,
+}
+
+/// Why a backend did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// A lock was not had in time: a row's, the database's one writer, a connection of the pool.
+    #[error("{operation}: the lock was not had in time")]
+    LockTimeout {
+        /// What was tried.
+        operation: &'static str,
+    },
+    /// A later holder of the lock has written to the sale.
+    #[error("a later holder of the lock has written to the sale")]
+    LockLost,
+    /// The request, or its idempotency key, is decided or taken by another call.
+    #[error("the request is decided or taken by another call")]
+    Duplicate,
+    /// A bound of the backend is reached: the queue's length, the memory's size.
+    #[error("{what} is full")]
+    Full {
+        /// Whose bound it is.
+        what: &'static str,
+    },
+    /// The value under this key is not of the kind that the operation wants.
+    #[error("the value is not {wanted}")]
+    WrongValue {
+        /// The kind wanted.
+        wanted: &'static str,
+    },
+    /// The system did not answer, or answered with a fault of its own.
+    #[error("{operation}: {cause}")]
+    Unavailable {
+        /// Which system.
+        system: System,
+        /// What was tried.
+        operation: &'static str,
+        /// What it said; logged, never sent.
+        cause: Box<dyn Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,311 @@
+//! The database, whichever it is: the truth of what is final.
+//!
+//! One shape for the embedded file and the server, so that no caller knows which it has; what the methods promise is told at each of the two.
+//! The types that both give and take are here.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    BackendError,
+    postgres::{self, Postgres},
+    sqlite::{self, Sqlite},
+};
+use crate::domain::{
+    Decision, KeyId, NewProduct, NewSale, Order, OrderId, Product, ProductId, Refusal, Rejection,
+    Request, RequestId, RevisionId, Sale, SaleId, Status, Ticket,
+};
+
+/// Which sales, at what time, in what order, and which page of them.
+#[derive(Debug, Clone)]
+pub struct SaleQuery {
+    /// The time at which the status is judged.
+    pub now: Timestamp,
+    /// The statuses wanted; none finds none.
+    pub statuses: Vec<Status>,
+    /// What the sales are sorted by; their id decides between equals.
+    pub sort: SaleSort,
+    /// Whether the highest comes first.
+    pub descending: bool,
+    /// The page, from 0.
+    pub page: u64,
+    /// Sales on a page.
+    pub size: u32,
+}
+
+/// What sales may be sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaleSort {
+    /// The sale's id.
+    Id,
+    /// First moment of the window.
+    StartAt,
+    /// First moment after the window.
+    EndAt,
+    /// Price of one piece.
+    DiscountPrice,
+    /// Pieces left.
+    RemainingQuantity,
+    /// When it was planned.
+    CreatedAt,
+}
+
+impl SaleSort {
+    /// The column of `time_sales`, the same on every database.
+    pub const fn column(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::StartAt => "start_at",
+            Self::EndAt => "end_at",
+            Self::DiscountPrice => "discount_price",
+            Self::RemainingQuantity => "remaining",
+            Self::CreatedAt => "created_at",
+        }
+    }
+}
+
+/// One page of sales.
+#[derive(Debug, Clone)]
+pub struct SalePage {
+    /// The sales on it.
+    pub sales: Vec<Sale>,
+    /// All that the query finds, on any page; counted a moment before the page is read.
+    pub total: u64,
+}
+
+/// A key that is taken: by which request, and what was answered.
+#[derive(Debug, Clone)]
+pub struct KeyRecord {
+    /// The request that took the key; its `key` is this one.
+    pub request: Request,
+    /// The first reply.
+    pub reply: KeyReply,
+}
+
+/// The first reply to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyReply {
+    /// The order was placed while the buyer waited.
+    Ordered(Order),
+    /// The request was taken in; none where its place in the log was never noted, so that it may or may not have been published.
+    Accepted(Option<Ticket>),
+}
+
+/// Why a request has no order from `purchase`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// It was refused, now or before.
+    Refused(Refusal),
+    /// Its idempotency key belongs to another call.
+    Taken,
+}
+
+/// The database of a host.
+#[derive(Debug)]
+pub enum Database {
+    /// One file, for one process.
+    Sqlite(Sqlite),
+    /// A server, for many hosts.
+    Postgres(Postgres),
+}
+
+/// An open transaction; dropping it undoes it.
+#[derive(Debug)]
+pub enum Transaction {
+    /// On the file.
+    Sqlite(sqlite::Transaction),
+    /// On the server.
+    Postgres(postgres::Transaction),
+}
+
+/// Asks whichever it is.
+macro_rules! either {
+    ($asked:expr, $it:ident => $answer:expr) => {
+        match $asked {
+            Self::Sqlite($it) => $answer,
+            Self::Postgres($it) => $answer,
+        }
+    };
+}
+
+impl Database {
+    /// What operators call it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// Begins a transaction, with its first statement at the latest.
+    pub async fn begin(&self) -> Result<Transaction, BackendError> {
+        Ok(match self {
+            Self::Sqlite(it) => Transaction::Sqlite(it.begin().await?),
+            Self::Postgres(it) => Transaction::Postgres(it.begin().await?),
+        })
+    }
+
+    /// Places orders for these requests in one commit, judging each in turn; one answer for each, in their order.
+    ///
+    /// With `refusals_are_final` a rejection is made final in the same commit and keys are left alone.
+    pub async fn purchase(
+        &self,
+        requests: &[Request],
+        settling: &RevisionId,
+        refusals_are_final: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Order, Denial>>, BackendError> {
+        either!(self, it => it.purchase(requests, settling, refusals_are_final, now).await)
+    }
+
+    /// The pools, with the connections of each that are in use and that are idle.
+    pub fn connections(&self) -> Vec<(&'static str, u32, u32)> {
+        either!(self, it => it.connections().to_vec())
+    }
+
+    /// How long callers have waited for a connection since the start, where that is counted.
+    pub fn pool_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(it) => Some(it.waits().total),
+        }
+    }
+
+    /// Waits for every connection to come back and closes them.
+    pub async fn close(&self) {
+        either!(self, it => it.close().await);
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), BackendError> {
+        either!(self, it => it.ping().await)
+    }
+
+    /// Takes a product into the catalogue.
+    pub async fn create_product(
+        &self,
+        new: &NewProduct,
+        now: Timestamp,
+    ) -> Result<Product, BackendError> {
+        either!(self, it => it.create_product(new, now).await)
+    }
+
+    /// Reads one product.
+    pub async fn product(&self, id: ProductId) -> Result<Option<Product>, BackendError> {
+        either!(self, it => it.product(id).await)
+    }
+
+    /// Reads the newest products, at most `limit`.
+    pub async fn products(&self, limit: u32) -> Result<Vec<Product>, BackendError> {
+        either!(self, it => it.products(limit).await)
+    }
+
+    /// Takes a sale into the catalogue; none where there is no such product.
+    pub async fn create_sale(
+        &self,
+        new: &NewSale,
+        now: Timestamp,
+    ) -> Result<Option<Sale>, BackendError> {
+        either!(self, it => it.create_sale(new, now).await)
+    }
+
+    /// Reads one sale as last committed.
+    pub async fn sale(&self, id: SaleId) -> Result<Option<Sale>, BackendError> {
+        either!(self, it => it.sale(id).await)
+    }
+
+    /// Reads a page of sales.
+    pub async fn sales(&self, query: &SaleQuery) -> Result<SalePage, BackendError> {
+        either!(self, it => it.sales(query).await)
+    }
+
+    /// Reads the open sales that sold most, at most `limit`.
+    pub async fn open_sales(&self, now: Timestamp, limit: u32) -> Result<Vec<Sale>, BackendError> {
+        either!(self, it => it.open_sales(now, limit).await)
+    }
+
+    /// The highest fencing token that any sale has seen.
+    pub async fn max_fence(&self) -> Result<u64, BackendError> {
+        either!(self, it => it.max_fence().await)
+    }
+
+    /// Reads one order.
+    pub async fn order(&self, id: OrderId) -> Result<Option<Order>, BackendError> {
+        either!(self, it => it.order(id).await)
+    }
+
+    /// What was decided about these requests, in their order; none where nothing is final yet.
+    pub async fn decisions(
+        &self,
+        requests: &[RequestId],
+    ) -> Result<Vec<Option<Decision>>, BackendError> {
+        either!(self, it => it.decisions(requests).await)
+    }
+
+    /// Makes refusals final where nothing is decided: the first writer wins, and an order stays an order.
+    pub async fn refuse(
+        &self,
+        refusals: &[(RequestId, SaleId, Refusal)],
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        either!(self, it => it.refuse(refusals, now).await)
+    }
+
+    /// Reads who holds a key; none where it is free.
+    pub async fn find_key(&self, key: &KeyId) -> Result<Option<KeyRecord>, BackendError> {
+        either!(self, it => it.find_key(key).await)
+    }
+
+    /// Claims the request's key before the request is published; fails with `Duplicate` where it is another's or decided.
+    pub async fn claim_key(&self, request: &Request) -> Result<(), BackendError> {
+        either!(self, it => it.claim_key(request).await)
+    }
+
+    /// Notes the place that a claim's request got in the log.
+    pub async fn place_key(&self, key: &KeyId, ticket: &Ticket) -> Result<(), BackendError> {
+        either!(self, it => it.place_key(key, ticket).await)
+    }
+
+    /// Frees a key whose request was not published.
+    pub async fn release_key(&self, key: &KeyId) -> Result<(), BackendError> {
+        either!(self, it => it.release_key(key).await)
+    }
+
+    /// Deletes the keys whose sale ended more than `keep` before `now`, and says how many.
+    pub async fn purge_keys(
+        &self,
+        now: Timestamp,
+        keep: SignedDuration,
+    ) -> Result<u64, BackendError> {
+        either!(self, it => it.purge_keys(now, keep).await)
+    }
+}
+
+impl Transaction {
+    /// Reads a sale; nobody else changes it before this transaction ends.
+    pub async fn lock_sale(&mut self, id: SaleId) -> Result<Option<Sale>, BackendError> {
+        either!(self, it => it.lock_sale(id).await)
+    }
+
+    /// Places the order for a request, and takes its idempotency key with it; nobody sees either before `commit`.
+    pub async fn place_order(
+        &mut self,
+        request: &Request,
+        settling: &RevisionId,
+        fence: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Result<Order, Rejection>, BackendError> {
+        either!(self, it => it.place_order(request, settling, fence, now).await)
+    }
+
+    /// Makes the transaction durable and visible; after an error it may be durable or not.
+    pub async fn commit(self) -> Result<(), BackendError> {
+        either!(self, it => it.commit().await)
+    }
+
+    /// Undoes the transaction.
+    pub async fn rollback(self) -> Result<(), BackendError> {
+        either!(self, it => it.rollback().await)
+    }
+}

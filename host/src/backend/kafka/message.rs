@@ -1,0 +1,69 @@
+//! Records as Kafka carries them.
+//!
+//! The request's id travels as a header, so that nobody has to understand the value to know whose it is.
+
+use jiff::Timestamp;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+
+use crate::backend::log::{NewRecord, Record};
+use crate::domain::{Place, RequestId};
+
+/// Header of a request: its id.
+const REQUEST_ID: &str = "requestId";
+
+/// The headers of a record to be sent.
+pub fn headers(record: &NewRecord) -> OwnedHeaders {
+    let id = record.request_id.as_ref();
+    let id = id.map(|id| (REQUEST_ID, id.0.as_bytes()));
+    let own = record.headers.iter();
+    own.map(|(name, value)| (name.as_str(), value.as_slice()))
+        .chain(id)
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        })
+}
+
+/// The record of a message; none where its place makes no sense.
+pub fn record(message: &BorrowedMessage<'_>) -> Option<Record> {
+    let mut headers = Vec::new();
+    let mut request_id = None;
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        let value = header.value.unwrap_or_default();
+        match std::str::from_utf8(value) {
+            Ok(id) if header.key == REQUEST_ID => request_id = Some(RequestId(id.to_owned())),
+            _ => headers.push((header.key.to_owned(), value.to_vec())),
+        }
+    }
+    let timestamp = message.timestamp().to_millis();
+    Some(Record {
+        place: place(message.partition(), message.offset())?,
+        key: message.key().unwrap_or_default().to_vec(),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers,
+        request_id,
+        timestamp: timestamp
+            .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+    })
+}
+
+/// A place in a topic; none where librdkafka means something else by one of the numbers.
+pub fn place(partition: i32, offset: i64) -> Option<Place> {
+    Some(Place {
+        partition: u32::try_from(partition).ok()?,
+        offset: u64::try_from(offset).ok()?,
+    })
+}
+
+/// A partition's number as librdkafka takes it; one that no topic can have is past the last of all.
+pub fn partition(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// An offset as librdkafka takes it.
+pub fn offset(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,161 @@
+//! How the clients of a cluster are set up, and where librdkafka's own words go.
+//!
+//! Each of the other files here opens its client with a configuration from here.
+
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+use super::{KafkaOptions, unavailable};
+use crate::backend::BackendError;
+
+/// How long a request to a broker may go unanswered.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a member of the group may be silent before others take its partitions: the least that brokers allow by default.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// How often a member is heard, and hears that partitions are to move.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The longest pause between two tries to reach a broker.
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// The configurations of one host's clients.
+#[derive(Clone)]
+pub struct Settings {
+    common: ClientConfig,
+    group: String,
+    produce_timeout: Duration,
+}
+
+impl Settings {
+    /// Reads the properties file, where there is one.
+    pub async fn read(options: &KafkaOptions) -> Result<Self, BackendError> {
+        let mut common = ClientConfig::new();
+        if let Some(path) = &options.properties_file {
+            let text = tokio::fs::read_to_string(path)
+                .await
+                .map_err(unavailable("read the Kafka properties"))?;
+            for (name, value) in properties(&text) {
+                common.set(name, value);
+            }
+        }
+        // After the file, which may not weaken what the log promises.
+        common
+            .set("bootstrap.servers", &options.brokers)
+            .set("client.id", "timesale")
+            .set("allow.auto.create.topics", "false")
+            .set("socket.keepalive.enable", "true")
+            .set("socket.timeout.ms", milliseconds(REQUEST_TIMEOUT))
+            .set("reconnect.backoff.max.ms", milliseconds(RECONNECT_MAX))
+            .set_log_level(RDKafkaLogLevel::Warning);
+        Ok(Self {
+            common,
+            group: format!("{}{}", options.topic_prefix, options.group),
+            produce_timeout: options.produce_timeout,
+        })
+    }
+
+    /// For the client that makes topics.
+    pub fn admin(&self) -> ClientConfig {
+        self.common.clone()
+    }
+
+    /// For the producer: acknowledged by all in-sync replicas, never twice, never out of order.
+    pub fn producer(&self) -> ClientConfig {
+        let mut config = self.common.clone();
+        let timeout = milliseconds(self.produce_timeout);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", &timeout)
+            .set("request.timeout.ms", &timeout)
+            // Records share a request while the one before them is under way; an idle producer waits for no company.
+            .set("linger.ms", "0")
+            // The partitioner of Kafka's own clients, so that whoever else writes finds the same partition.
+            .set("partitioner", "murmur2_random");
+        config
+    }
+
+    /// For the client that joins the group.
+    pub fn member(&self) -> ClientConfig {
+        let mut config = self.observer();
+        config
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", milliseconds(SESSION_TIMEOUT))
+            .set("heartbeat.interval.ms", milliseconds(HEARTBEAT))
+            .set("fetch.error.backoff.ms", "100");
+        config
+    }
+
+    /// For clients that read what the group has and never join it.
+    pub fn observer(&self) -> ClientConfig {
+        let mut config = self.common.clone();
+        config
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            // A bound on memory; without the second line a reached bound stops the partition for a second.
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", "10");
+        config
+    }
+}
+
+/// Opens a client; no error names the value of a property, which may be a secret.
+pub fn open<C, T>(
+    config: &ClientConfig,
+    context: C,
+    operation: &'static str,
+) -> Result<T, BackendError>
+where
+    C: ClientContext,
+    T: FromClientConfigAndContext<C>,
+{
+    config
+        .create_with_context(context)
+        .map_err(|error| match error {
+            KafkaError::ClientConfig(_, _, name, _) => {
+                unavailable(operation)(format!("the property {name} or its value is not known"))
+            }
+            error => unavailable(operation)(error),
+        })
+}
+
+/// Takes what librdkafka says of a client, which it says for each broker and each try, to the host's log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Voice;
+
+impl ClientContext for Voice {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => tracing::warn!("Kafka {fac}: {message}"),
+            _ => tracing::debug!("Kafka {fac}: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The log has said it, and whoever waits for an answer is told.
+        tracing::debug!("{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Voice {}
+
+/// The names and values of a properties file; blank lines and those that begin with `#` say nothing.
+pub fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split_once('=').unwrap_or((line, "")))
+        .map(|(name, value)| (name.trim(), value.trim()))
+}
+
+fn milliseconds(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}

@@ -1,0 +1,206 @@
+//! Orders and refusals: placed, made final, looked up, always by the batch.
+//!
+//! A batch is one statement however long it is: the database's function `purchase` locks the sales, judges, inserts and answers, and the commit comes with it.
+//! One hot sale is sold by one row; it is the batch that makes it fast.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+
+use super::fault::{failed, is_conflict};
+use super::{Postgres, rows};
+use crate::backend::BackendError;
+use crate::backend::database::Denial;
+use crate::domain::{Decision, Order, OrderId, Refusal, Request, RequestId, RevisionId, SaleId};
+
+/// How often a batch is judged again because another writer decided one of its requests, or took its key, at the same moment.
+const CONFLICTS_MAX: u32 = 3;
+
+/// On what terms orders are placed.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// The revision that places them.
+    pub settling: &'a RevisionId,
+    /// The token of the lock that is held.
+    pub fence: Option<i64>,
+    /// Whether a rejection is made final; if so keys are left alone, else an order takes its request's.
+    pub refusals_are_final: bool,
+    /// The time of placing.
+    pub now: Timestamp,
+}
+
+/// What the function `purchase` says of a request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Its order, placed just now.
+    Placed(Order),
+    /// It was decided before.
+    Decided(Decision),
+    /// Its idempotency key belongs to another request.
+    Taken,
+    /// A token above the fence has written to the sale.
+    LockLost,
+    /// It was refused just now.
+    Refused(Refusal),
+}
+
+impl Postgres {
+    /// Reads one order.
+    pub async fn order(&self, id: OrderId) -> Result<Option<Order>, BackendError> {
+        const OPERATION: &str = "read the order";
+        let query = sqlx::query(
+            "SELECT o.*, s.product_id FROM orders AS o JOIN time_sales AS s ON s.id = o.time_sale_id \
+             WHERE o.id = $1",
+        )
+        .bind(id);
+        let row = self.pool.fetch_optional(OPERATION, query).await?;
+        let order = row.as_ref().map(rows::order).transpose();
+        order.map_err(failed(OPERATION))
+    }
+
+    /// What was decided about these requests, in their order; none where nothing is final yet.
+    pub async fn decisions(
+        &self,
+        requests: &[RequestId],
+    ) -> Result<Vec<Option<Decision>>, BackendError> {
+        const OPERATION: &str = "read the decisions";
+        let ids: Vec<_> = requests.iter().map(|id| id.0.as_str()).collect();
+        let query = sqlx::query(
+            "SELECT o.*, s.product_id, d.reason FROM unnest($1) WITH ORDINALITY AS wanted (id, place) \
+             LEFT JOIN decisions AS d ON d.request_id = wanted.id \
+             LEFT JOIN orders AS o ON o.id = d.order_id \
+             LEFT JOIN time_sales AS s ON s.id = o.time_sale_id \
+             ORDER BY wanted.place",
+        )
+        .bind(ids);
+        let rows = self.pool.fetch_all(OPERATION, query).await?;
+        let decisions: sqlx::Result<_> = rows.iter().map(rows::decision).collect();
+        decisions.map_err(failed(OPERATION))
+    }
+
+    /// Places orders for these requests in one commit, judging each in turn; one answer for each, in their order.
+    ///
+    /// A request that is decided already is answered as it was decided.
+    /// With `refusals_are_final` a rejection is made final in the same commit and keys are left alone: the requests come out of the log.
+    /// Without it a rejected request may be asked again, and an order takes its request's key with it.
+    /// After an error the whole batch is placed or none of it: whoever called asks again, or looks up.
+    pub async fn purchase(
+        &self,
+        requests: &[Request],
+        settling: &RevisionId,
+        refusals_are_final: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Order, Denial>>, BackendError> {
+        const OPERATION: &str = "purchase";
+        let terms = Terms {
+            settling,
+            fence: None,
+            refusals_are_final,
+            now,
+        };
+        // A request that comes twice in a batch is judged once.
+        let mut places = HashMap::new();
+        let mut once = Vec::with_capacity(requests.len());
+        for request in requests {
+            places.entry(&request.id).or_insert_with(|| {
+                once.push(request);
+                once.len() - 1
+            });
+        }
+        for _ in 0..CONFLICTS_MAX {
+            let placed = purchase(&once, &terms);
+            let rows = match self.pool.try_fetch_all(OPERATION, placed).await? {
+                Ok(rows) => rows,
+                Err(error) if is_conflict(&error) => continue,
+                Err(error) => return Err(failed(OPERATION)(error)),
+            };
+            let answer = |request: &Request| {
+                let row = places.get(&request.id).and_then(|place| rows.get(*place));
+                answer(verdict(row.ok_or(sqlx::Error::RowNotFound)?)?)
+            };
+            let answers: sqlx::Result<_> = requests.iter().map(answer).collect();
+            return answers.map_err(failed(OPERATION));
+        }
+        Err(BackendError::Duplicate)
+    }
+
+    /// Makes refusals final where nothing is decided: the first writer wins, and an order stays an order.
+    pub async fn refuse(
+        &self,
+        refusals: &[(RequestId, SaleId, Refusal)],
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        let ids: Vec<_> = refusals.iter().map(|(id, ..)| id.0.as_str()).collect();
+        let sales: Vec<_> = refusals.iter().map(|(_, sale, _)| *sale).collect();
+        let reasons: Vec<_> = refusals.iter().map(|(.., why)| why.code()).collect();
+        let query = sqlx::query(
+            "INSERT INTO decisions (request_id, time_sale_id, reason, created_at) \
+             SELECT n.id, n.sale, n.reason, $4 \
+             FROM unnest($1, $2, $3) WITH ORDINALITY AS n (id, sale, reason, place) \
+             ORDER BY n.id, n.place ON CONFLICT DO NOTHING",
+        )
+        .bind(ids)
+        .bind(sales)
+        .bind(reasons)
+        .bind(now.as_millisecond());
+        self.pool.fetch_all("refuse", query).await.map(drop)
+    }
+}
+
+/// The call of the database's function `purchase` for these requests, each id once; a row for each, in their order.
+pub fn purchase<'q>(
+    requests: &[&'q Request],
+    terms: &Terms<'q>,
+) -> Query<'q, sqlx::Postgres, PgArguments> {
+    let keys = requests
+        .iter()
+        .map(|request| request.key.filter(|_| !terms.refusals_are_final));
+    sqlx::query("SELECT * FROM purchase($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
+        .bind(each(requests, |request| request.id.0.as_str()))
+        .bind(each(requests, |request| request.sale_id))
+        .bind(each(requests, |request| request.user_id))
+        .bind(each(requests, |request| i64::from(request.quantity)))
+        .bind(each(requests, |request| {
+            request.accepted_at.as_millisecond()
+        }))
+        .bind(each(requests, |request| request.version.as_str()))
+        .bind(each(requests, |request| request.revision.0.as_str()))
+        .bind(keys.map(|key| key.map(|key| key.0)).collect::<Vec<_>>())
+        .bind(terms.settling.0.as_str())
+        .bind(terms.fence)
+        .bind(terms.refusals_are_final)
+        .bind(terms.now.as_millisecond())
+}
+
+fn each<'q, T>(requests: &[&'q Request], fact: impl Fn(&'q Request) -> T) -> Vec<T> {
+    requests.iter().map(|request| fact(request)).collect()
+}
+
+/// Reads a row that `purchase` answered.
+pub fn verdict(row: &PgRow) -> sqlx::Result<Verdict> {
+    let word: Option<&str> = row.try_get("verdict")?;
+    let decided = rows::decision(row)?;
+    Ok(match (word, decided) {
+        (None, Some(Decision::Ordered(order))) => Verdict::Placed(order),
+        (Some("TAKEN"), _) => Verdict::Taken,
+        (Some("LOCK_LOST"), _) => Verdict::LockLost,
+        (Some("DECIDED"), Some(decision)) => Verdict::Decided(decision),
+        (Some(code), _) => Verdict::Refused(rows::refusal(code, "verdict")?),
+        (None, _) => return Err(sqlx::Error::RowNotFound),
+    })
+}
+
+fn answer(verdict: Verdict) -> sqlx::Result<Result<Order, Denial>> {
+    Ok(match verdict {
+        Verdict::Placed(order) | Verdict::Decided(Decision::Ordered(order)) => Ok(order),
+        Verdict::Refused(refusal) | Verdict::Decided(Decision::Refused(refusal)) => {
+            Err(Denial::Refused(refusal))
+        }
+        Verdict::Taken => Err(Denial::Taken),
+        // It is said of a fence, and a batch has none.
+        Verdict::LockLost => return Err(sqlx::Error::RowNotFound),
+    })
+}

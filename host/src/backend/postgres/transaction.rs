@@ -1,0 +1,142 @@
+//! A strategy's transaction: lock a sale, place orders, commit.
+//!
+//! `capability/db` holds one for a guest's `transaction`; the host's own batches go through `Postgres::purchase`.
+
+use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use super::fault::{failed, is_conflict, unavailable};
+use super::orders::{self, Terms, Verdict};
+use super::pool::Lease;
+use super::rows;
+use crate::backend::BackendError;
+use crate::domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId};
+
+/// A transaction that begins with its first statement; from then on it holds the rows of the sales that it locked or sold from.
+///
+/// Dropping it undoes it: its connection is closed.
+/// After an error other than `LockLost` and `Duplicate`, or a method's future dropped half-way, it can only be rolled back: every later method fails.
+/// So it is after a `Duplicate` that another writer caused at the very moment.
+#[derive(Debug)]
+pub struct Transaction {
+    lease: Lease,
+    begun: bool,
+    sound: bool,
+}
+
+impl Transaction {
+    pub(super) fn new(lease: Lease) -> Self {
+        Self {
+            lease,
+            begun: false,
+            sound: true,
+        }
+    }
+
+    /// Reads a sale; nobody else changes it before this transaction ends.
+    pub async fn lock_sale(&mut self, id: SaleId) -> Result<Option<Sale>, BackendError> {
+        const OPERATION: &str = "lock the sale";
+        self.enter(OPERATION)?;
+        // In one trip with BEGIN, which takes no parameters; an integer needs no quotes.
+        let begin = if self.begun { "" } else { "BEGIN; " };
+        let query = sqlx::raw_sql(AssertSqlSafe(format!(
+            "{begin}SELECT * FROM time_sales WHERE id = {id} FOR NO KEY UPDATE"
+        )));
+        self.begun = true;
+        let rows = self.lease.fetch_all(query).await;
+        let rows = rows.map_err(failed(OPERATION))?;
+        let sale = rows.first().map(rows::sale).transpose();
+        let sale = sale.map_err(failed(OPERATION))?;
+        self.sound = true;
+        Ok(sale)
+    }
+
+    /// Places the order for a request, and takes its idempotency key with it; nobody sees either before `commit`.
+    ///
+    /// Locks the sale where `lock_sale` has not; window, stock and limit are judged on what was committed then and on what this transaction has done.
+    /// Fails with `Duplicate` where the request is decided or its key taken, with `LockLost` where a token above `fence` has written to the sale; both leave the transaction as it was.
+    pub async fn place_order(
+        &mut self,
+        request: &Request,
+        settling: &RevisionId,
+        fence: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Result<Order, Rejection>, BackendError> {
+        const OPERATION: &str = "place the order";
+        let fence = fence.map(rows::signed).transpose();
+        let terms = Terms {
+            settling,
+            fence: fence.map_err(failed(OPERATION))?,
+            refusals_are_final: false,
+            now,
+        };
+        self.enter(OPERATION)?;
+        if !self.begun {
+            self.run("BEGIN", OPERATION).await?;
+            self.begun = true;
+        }
+        let query = orders::purchase(&[request], &terms);
+        let rows = match self.lease.fetch_all(query).await {
+            Ok(rows) => rows,
+            Err(error) if is_conflict(&error) => return Err(BackendError::Duplicate),
+            Err(error) => return Err(failed(OPERATION)(error)),
+        };
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound);
+        let verdict = row.and_then(orders::verdict).map_err(failed(OPERATION))?;
+        self.sound = true;
+        match verdict {
+            Verdict::Placed(order) => Ok(Ok(order)),
+            Verdict::Refused(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
+            Verdict::LockLost => Err(BackendError::LockLost),
+            Verdict::Decided(_) | Verdict::Taken | Verdict::Refused(Refusal::StrategyFailed) => {
+                Err(BackendError::Duplicate)
+            }
+        }
+    }
+
+    /// Makes the transaction durable and visible.
+    ///
+    /// After an error it may be durable or not: whoever called looks up the request.
+    pub async fn commit(mut self) -> Result<(), BackendError> {
+        // Where a statement failed, the server would take COMMIT for ROLLBACK and not say so.
+        self.enter("commit")?;
+        self.end("COMMIT", "commit").await
+    }
+
+    /// Undoes the transaction.
+    pub async fn rollback(self) -> Result<(), BackendError> {
+        self.end("ROLLBACK", "roll back").await
+    }
+
+    async fn end(
+        mut self,
+        statement: &'static str,
+        operation: &'static str,
+    ) -> Result<(), BackendError> {
+        if self.begun {
+            self.run(statement, operation).await?;
+        }
+        self.lease.give_back();
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        statement: &'static str,
+        operation: &'static str,
+    ) -> Result<(), BackendError> {
+        let answer = self.lease.fetch_all(sqlx::raw_sql(statement)).await;
+        answer.map(drop).map_err(failed(operation))
+    }
+
+    /// Refuses to go on where an earlier statement failed or was never heard of again.
+    fn enter(&mut self, operation: &'static str) -> Result<(), BackendError> {
+        if !self.sound {
+            return Err(unavailable(operation)(
+                "an earlier statement of the transaction failed",
+            ));
+        }
+        self.sound = false;
+        Ok(())
+    }
+}

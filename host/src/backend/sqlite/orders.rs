@@ -1,0 +1,202 @@
+//! Orders and refusals: placed, made final, looked up, always by the batch.
+//!
+//! A batch is a handful of statements however long it is: what is decided, the circumstances of the rest, the orders, the keys, the refusals.
+//! One hot sale is sold by one row; it is the batch that makes it fast.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::file::failed;
+use super::placing::{self, Terms};
+use super::{Sqlite, rows};
+use crate::backend::database::Denial;
+use crate::backend::{BackendError, System};
+use crate::domain::{Decision, Order, OrderId, Refusal, Request, RequestId, RevisionId, SaleId};
+
+impl Sqlite {
+    /// Reads one order.
+    pub async fn order(&self, id: OrderId) -> Result<Option<Order>, BackendError> {
+        find(self, id)
+            .await
+            .map_err(failed(System::Database, "read the order"))
+    }
+
+    /// What was decided about these requests, in their order; none where nothing is final yet.
+    pub async fn decisions(
+        &self,
+        requests: &[RequestId],
+    ) -> Result<Vec<Option<Decision>>, BackendError> {
+        let wrong = || failed(System::Database, "read the decisions");
+        let mut connection = self.file.readers().acquire().await.map_err(wrong())?;
+        let ids: Vec<_> = requests.iter().collect();
+        decisions(&mut connection, &ids).await.map_err(wrong())
+    }
+
+    /// Places orders for these requests in one commit, judging each in turn; one answer for each, in their order.
+    ///
+    /// A request that is decided already is answered as it was decided.
+    /// With `refusals_are_final` a rejection is made final in the same commit and keys are left alone: the requests come out of the log.
+    /// Without it a rejected request may be asked again, and an order takes its request's key with it.
+    /// After an error the whole batch is placed or none of it: whoever called asks again, or looks up.
+    pub async fn purchase(
+        &self,
+        requests: &[Request],
+        settling: &RevisionId,
+        refusals_are_final: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Order, Denial>>, BackendError> {
+        let terms = Terms {
+            settling,
+            fence: None,
+            keeps_keys: !refusals_are_final,
+            now,
+        };
+        let mut writing = self.file.begin("purchase").await?;
+        let answers = purchase(writing.connection(), requests, &terms)
+            .await
+            .map_err(failed(System::Database, "purchase"))?;
+        writing.commit().await?;
+        Ok(answers)
+    }
+
+    /// Makes refusals final where nothing is decided: the first writer wins, and an order stays an order.
+    pub async fn refuse(
+        &self,
+        refusals: &[(RequestId, SaleId, Refusal)],
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        let mut writing = self.file.begin("refuse").await?;
+        let refusals = refusals
+            .iter()
+            .map(|(request, sale, refusal)| (request, *sale, *refusal));
+        insert_refusals(writing.connection(), refusals, now)
+            .await
+            .map_err(failed(System::Database, "refuse"))?;
+        writing.commit().await
+    }
+}
+
+async fn find(database: &Sqlite, id: OrderId) -> sqlx::Result<Option<Order>> {
+    let row = sqlx::query(
+        "SELECT o.*, s.product_id FROM orders AS o JOIN time_sales AS s ON s.id = o.time_sale_id \
+         WHERE o.id = ?1",
+    )
+    .bind(id)
+    .fetch_optional(database.file.readers())
+    .await?;
+    row.as_ref().map(rows::order).transpose()
+}
+
+async fn purchase(
+    connection: &mut SqliteConnection,
+    requests: &[Request],
+    terms: &Terms<'_>,
+) -> sqlx::Result<Vec<Result<Order, Denial>>> {
+    let ids: Vec<_> = requests.iter().map(|request| &request.id).collect();
+    let decided = decisions(&mut *connection, &ids).await?;
+    let mut answers: HashMap<&RequestId, Result<Order, Denial>> = ids
+        .iter()
+        .zip(decided)
+        .filter_map(|(id, decision)| Some((*id, answer(decision?))))
+        .collect();
+    // A request that comes twice in a batch is judged once.
+    let mut seen = HashSet::new();
+    let open: Vec<_> = requests
+        .iter()
+        .filter(|request| !answers.contains_key(&request.id) && seen.insert(&request.id))
+        .collect();
+    let placed = placing::place(&mut *connection, &open, terms).await?;
+    if !terms.keeps_keys {
+        let refused = open.iter().zip(&placed).filter_map(|(request, answer)| {
+            let Err(Denial::Refused(refusal)) = answer else {
+                return None;
+            };
+            Some((&request.id, request.sale_id, *refusal))
+        });
+        insert_refusals(connection, refused, terms.now).await?;
+    }
+    answers.extend(open.iter().map(|request| &request.id).zip(placed));
+    ids.into_iter()
+        .map(|id| answers.get(id).cloned().ok_or(sqlx::Error::RowNotFound))
+        .collect()
+}
+
+fn answer(decision: Decision) -> Result<Order, Denial> {
+    match decision {
+        Decision::Ordered(order) => Ok(order),
+        Decision::Refused(refusal) => Err(Denial::Refused(refusal)),
+    }
+}
+
+/// What was decided about these requests, as the connection sees it.
+pub(super) async fn decisions(
+    connection: &mut SqliteConnection,
+    requests: &[&RequestId],
+) -> sqlx::Result<Vec<Option<Decision>>> {
+    let ids: Vec<_> = requests.iter().map(|id| &id.0).collect();
+    let rows = sqlx::query(
+        "SELECT o.*, s.product_id, r.reason FROM json_each(?1) AS wanted \
+         LEFT JOIN orders AS o ON o.request_id = wanted.value \
+         LEFT JOIN time_sales AS s ON s.id = o.time_sale_id \
+         LEFT JOIN refusals AS r ON r.request_id = wanted.value \
+         ORDER BY wanted.key",
+    )
+    .bind(rows::batch(&ids)?)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(decision).collect()
+}
+
+fn decision(row: &SqliteRow) -> sqlx::Result<Option<Decision>> {
+    if row.try_get::<Option<OrderId>, _>("id")?.is_some() {
+        return Ok(Some(Decision::Ordered(rows::order(row)?)));
+    }
+    let reason: Option<String> = row.try_get("reason")?;
+    let Some(reason) = reason else {
+        return Ok(None);
+    };
+    let refusal = Refusal::from_code(&reason).ok_or_else(|| rows::unknown("reason", &reason))?;
+    Ok(Some(Decision::Refused(refusal)))
+}
+
+#[derive(Serialize)]
+struct NewRefusal<'a> {
+    request: &'a str,
+    sale: SaleId,
+    reason: &'static str,
+}
+
+async fn insert_refusals(
+    connection: &mut SqliteConnection,
+    refusals: impl Iterator<Item = (&RequestId, SaleId, Refusal)>,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    let mut seen = HashSet::new();
+    let new: Vec<_> = refusals
+        .filter(|(request, ..)| seen.insert(*request))
+        .map(|(request, sale, refusal)| NewRefusal {
+            request: &request.0,
+            sale,
+            reason: refusal.code(),
+        })
+        .collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO refusals (request_id, time_sale_id, reason, created_at) \
+         SELECT n.value ->> 'request', n.value ->> 'sale', n.value ->> 'reason', ?2 \
+         FROM json_each(?1) AS n \
+         WHERE NOT EXISTS (SELECT 1 FROM orders WHERE request_id = n.value ->> 'request') \
+           AND NOT EXISTS (SELECT 1 FROM refusals WHERE request_id = n.value ->> 'request')",
+    )
+    .bind(rows::batch(&new)?)
+    .bind(now.as_millisecond())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! `db`: the database as strategies see it.
+//!
+//! A handle stands for a request that the host holds; no fact of an order comes from the guest.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::component::Resource;
+
+use super::{
+    bindings::timesale::strategy::{
+        db::{Host, HostTransaction},
+        types,
+    },
+    state::{CallState, Observed, Operation},
+};
+use crate::{
+    backend::{
+        BackendError,
+        database::{self, Denial},
+    },
+    domain::{self, Decision, Order, Refusal, Rejection, Sale, SaleId},
+    telemetry::labels::{ErrorKind, Function, LimitName},
+};
+
+/// The guest's handle of a transaction, which begins with its first statement.
+pub struct TransactionHandle {
+    id: u32,
+}
+
+/// The transaction that a call has open.
+pub struct OpenTransaction {
+    id: u32,
+    transaction: database::Transaction,
+    since: Instant,
+    placed: Vec<(u32, Order)>,
+    /// Rejections that its own orders may have brought about: they count once those are committed.
+    rejected: Vec<(u32, Rejection)>,
+    /// The earliest grant among the locks whose tokens fence it.
+    fenced_since: Option<Instant>,
+}
+
+impl OpenTransaction {
+    /// How long it has been open.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Undoes all of it; a connection that cannot even do that is thrown away.
+    pub async fn roll_back(self) {
+        if let Err(error) = self.transaction.rollback().await {
+            tracing::warn!(
+                "a transaction was not rolled back and its connection is dropped: {error}"
+            );
+        }
+    }
+}
+
+impl Host for CallState {
+    async fn find_sale(
+        &mut self,
+        id: types::SaleId,
+    ) -> wasmtime::Result<Result<Option<types::Sale>, types::Failure>> {
+        let observed = self.observe(Function::FindSale)?;
+        let Ok(id) = i64::try_from(id) else {
+            return Ok(observed.finish(Ok(None)));
+        };
+        let sale = observed.backends().find_sale(id).await;
+        Ok(observed.finish_sale(id, sale))
+    }
+
+    async fn purchase(
+        &mut self,
+        handles: Vec<types::RequestHandle>,
+    ) -> wasmtime::Result<Result<Vec<Result<types::Order, types::Rejection>>, types::Failure>> {
+        let mut observed = match self.observe_apart(Function::Purchase)? {
+            Ok(observed) => observed,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let mut requests = Vec::with_capacity(handles.len());
+        for (place, handle) in handles.iter().enumerate() {
+            match observed.call.request(*handle) {
+                Some(request) if !handles.iter().take(place).any(|seen| seen == handle) => {
+                    requests.push(request.clone());
+                }
+                _ => {
+                    return Ok(Err(
+                        observed.refuse_use("a handle is unknown or named twice")
+                    ));
+                }
+            }
+        }
+        let settles = observed.call.task.operation == Operation::Settle;
+        let decided = observed
+            .backends()
+            .database
+            .purchase(
+                &requests,
+                &observed.call.task.revision,
+                settles,
+                domain::now(),
+            )
+            .await;
+        if let Ok(decided) = &decided {
+            for (handle, decision) in handles.iter().zip(decided) {
+                observed.note_decision(*handle, decision);
+            }
+        }
+        note_duplicate(observed.call, &handles, decided.as_ref().err());
+        Ok(observed
+            .finish(decided)
+            .map(|decided| decided.into_iter().map(answer).collect()))
+    }
+}
+
+impl HostTransaction for CallState {
+    async fn new(&mut self) -> wasmtime::Result<Resource<TransactionHandle>> {
+        self.next_handle += 1;
+        let id = self.next_handle;
+        Ok(self.table.push(TransactionHandle { id })?)
+    }
+
+    async fn lock_sale(
+        &mut self,
+        handle: Resource<TransactionHandle>,
+        id: types::SaleId,
+    ) -> wasmtime::Result<Result<Option<types::Sale>, types::Failure>> {
+        let handle = self.table.get(&handle)?.id;
+        let mut observed = self.observe(Function::LockSale)?;
+        let Ok(id) = i64::try_from(id) else {
+            return Ok(observed.finish(Ok(None)));
+        };
+        if let Some(sale) = observed.backends().sold_out.get(id) {
+            return Ok(observed.finish_sale(id, Ok(Some(sale))));
+        }
+        if let Err(error) = observed.begin(handle).await {
+            return Ok(Err(error.end(observed)));
+        }
+        let Some(open) = observed.call.transaction.as_mut() else {
+            return Ok(Err(observed.refuse_use(NOT_OPEN)));
+        };
+        let sale = open.transaction.lock_sale(id).await;
+        if !open.placed.is_empty() {
+            // What this transaction has written itself is not committed yet.
+            let sale = observed.finish(sale);
+            return Ok(sale.map(|sale| sale.as_ref().map(types::Sale::from)));
+        }
+        if let Ok(Some(sale)) = &sale {
+            observed.backends().sold_out.note(sale);
+        }
+        Ok(observed.finish_sale(id, sale))
+    }
+
+    async fn place_order(
+        &mut self,
+        handle: Resource<TransactionHandle>,
+        request: types::RequestHandle,
+        fence: Option<u64>,
+    ) -> wasmtime::Result<Result<types::Order, types::Refusal>> {
+        let handle = self.table.get(&handle)?.id;
+        let mut observed = self.observe(Function::PlaceOrder)?;
+        let Some(asked) = observed.call.request(request).cloned() else {
+            return Ok(Err(failed(observed.refuse_use("a handle is unknown"))));
+        };
+        let fenced_since = match fence.map(|token| observed.call.lock_granted(token)) {
+            Some(None) => {
+                return Ok(Err(failed(observed.refuse_use(
+                    "the fence is no token of a lock that this call holds",
+                ))));
+            }
+            Some(granted) => granted,
+            None => None,
+        };
+        if let Err(error) = observed.begin(handle).await {
+            return Ok(Err(failed(error.end(observed))));
+        }
+        let revision = observed.call.task.revision.clone();
+        let Some(open) = observed.call.transaction.as_mut() else {
+            return Ok(Err(failed(observed.refuse_use(NOT_OPEN))));
+        };
+        open.fenced_since = [open.fenced_since, fenced_since]
+            .into_iter()
+            .flatten()
+            .min();
+        let placed = open
+            .transaction
+            .place_order(&asked, &revision, fence, domain::now())
+            .await;
+        let alone = open.placed.is_empty();
+        match &placed {
+            Ok(Ok(order)) => open.placed.push((request, order.clone())),
+            Ok(Err(rejection)) if !alone => open.rejected.push((request, *rejection)),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        note_duplicate(observed.call, &[request], placed.as_ref().err());
+        match placed {
+            Ok(Err(rejection)) => {
+                if alone {
+                    observed.call.note_rejection(request, rejection);
+                }
+                observed.reject();
+                Ok(Err(types::Refusal::Rejected(rejection.into())))
+            }
+            Ok(Ok(order)) => Ok(observed.finish(Ok((&order).into())).map_err(failed)),
+            Err(error) => Ok(observed.finish(Err(error)).map_err(failed)),
+        }
+    }
+
+    async fn commit(
+        &mut self,
+        handle: Resource<TransactionHandle>,
+    ) -> wasmtime::Result<Result<(), types::Failure>> {
+        let handle = self.table.delete(handle)?.id;
+        let mut observed = self.observe(Function::Commit)?;
+        let Some(open) = observed.call.transaction.take_if(|open| open.id == handle) else {
+            // It never began: there is nothing to commit.
+            return Ok(observed.finish(Ok(())));
+        };
+        let (hold, bound) = (open.age(), observed.call.limits().transaction_hold());
+        observed
+            .call
+            .note_limit(LimitName::TransactionHold, hold, bound);
+        if let Some(granted) = open.fenced_since {
+            let (held, bound) = (granted.elapsed(), observed.call.limits().lock_hold());
+            observed.call.note_limit(LimitName::LockHold, held, bound);
+            if held > bound {
+                open.roll_back().await;
+                return Ok(Err(
+                    observed.fail(ErrorKind::LockLost, types::Failure::LockLost)
+                ));
+            }
+        }
+        let committed = observed.commit(open).await;
+        Ok(observed.finish(committed))
+    }
+
+    async fn drop(&mut self, handle: Resource<TransactionHandle>) -> wasmtime::Result<()> {
+        let handle = self.table.delete(handle)?.id;
+        if let Some(open) = self.transaction.take_if(|open| open.id == handle) {
+            let observed = self.observe(Function::Rollback);
+            open.roll_back().await;
+            let _ = observed?.finish(Ok(()));
+        }
+        Ok(())
+    }
+}
+
+const NOT_OPEN: &str = "the transaction is not open";
+
+/// Why a transaction did not begin.
+enum NotBegun {
+    OtherIsOpen,
+    Backend(BackendError),
+}
+
+impl NotBegun {
+    fn end(self, observed: Observed<'_>) -> types::Failure {
+        match self {
+            Self::OtherIsOpen => observed.refuse_use("a call has one transaction at a time"),
+            Self::Backend(error) => match observed.finish::<()>(Err(error)) {
+                Err(failure) => failure,
+                Ok(()) => types::Failure::Other(NOT_OPEN.to_owned()),
+            },
+        }
+    }
+}
+
+impl Observed<'_> {
+    /// Begins the handle's transaction, unless it is open already.
+    async fn begin(&mut self, handle: u32) -> Result<(), NotBegun> {
+        match &self.call.transaction {
+            Some(open) if open.id == handle => Ok(()),
+            Some(_) => Err(NotBegun::OtherIsOpen),
+            None => {
+                let transaction = self
+                    .backends()
+                    .database
+                    .begin()
+                    .await
+                    .map_err(NotBegun::Backend)?;
+                self.call.transaction = Some(OpenTransaction {
+                    id: handle,
+                    transaction,
+                    since: Instant::now(),
+                    placed: Vec::new(),
+                    rejected: Vec::new(),
+                    fenced_since: None,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a read of a sale, and keeps what it means for the call's requests.
+    fn finish_sale(
+        self,
+        id: SaleId,
+        sale: Result<Option<Sale>, BackendError>,
+    ) -> Result<Option<types::Sale>, types::Failure> {
+        if let Ok(sale) = &sale {
+            self.call.note_sale(id, sale.as_ref());
+        }
+        let sale = self.finish(sale)?;
+        Ok(sale.as_ref().map(types::Sale::from))
+    }
+
+    /// Commits; where the answer was lost, the request ids tell what became of it.
+    async fn commit(&mut self, open: OpenTransaction) -> Result<(), BackendError> {
+        if let Err(error) = open.transaction.commit().await {
+            let ids: Vec<_> = open
+                .placed
+                .iter()
+                .map(|(_, order)| order.request_id.clone())
+                .collect();
+            let decided = self.backends().database.decisions(&ids).await?;
+            let committed =
+                |decision: &Option<Decision>| matches!(decision, Some(Decision::Ordered(_)));
+            if ids.is_empty() || !decided.iter().all(committed) {
+                return Err(error);
+            }
+        }
+        for (handle, rejection) in open.rejected {
+            self.call.note_rejection(handle, rejection);
+        }
+        for (handle, order) in open.placed {
+            self.note_decision(handle, &Ok(order));
+        }
+        Ok(())
+    }
+
+    /// Keeps what was committed for a request.
+    fn note_decision(&mut self, handle: u32, decision: &Result<Order, Denial>) {
+        let settles = self.call.task.operation == Operation::Settle;
+        if let Some(effect) = self.call.effect(handle) {
+            match decision {
+                Ok(order) => effect.order = Some(order.clone()),
+                Err(Denial::Refused(refusal)) if settles => effect.refusal = Some(*refusal),
+                Err(Denial::Refused(Refusal::Rejected(rejection))) => {
+                    effect.rejection = Some(*rejection);
+                }
+                Err(Denial::Refused(Refusal::StrategyFailed)) => {}
+                Err(Denial::Taken) => effect.duplicate = true,
+            }
+        }
+    }
+}
+
+/// Keeps that other calls had decided these requests.
+pub(super) fn note_duplicate(call: &mut CallState, handles: &[u32], error: Option<&BackendError>) {
+    if let Some(BackendError::Duplicate) = error {
+        for handle in handles {
+            if let Some(effect) = call.effect(*handle) {
+                effect.duplicate = true;
+            }
+        }
+    }
+}
+
+const fn failed(failure: types::Failure) -> types::Refusal {
+    types::Refusal::Failed(failure)
+}
+
+/// What the strategy is told of a decision; one that a strategy once failed at stays a no.
+fn answer(decided: Result<Order, Denial>) -> Result<types::Order, types::Rejection> {
+    match decided {
+        Ok(order) => Ok((&order).into()),
+        Err(Denial::Refused(Refusal::Rejected(rejection))) => Err(rejection.into()),
+        Err(Denial::Refused(refusal @ Refusal::StrategyFailed)) => {
+            Err(types::Rejection::Other(refusal.code().to_owned()))
+        }
+        Err(Denial::Taken) => Err(types::Rejection::Other("DUPLICATE".to_owned())),
+    }
+}

@@ -1,0 +1,387 @@
+//! The state of one call: what it was asked, what it holds, what it has brought about, and how much it may still do.
+//!
+//! The backends are a private field here: the capabilities beside this file reach them only through `observe`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use wasmtime::{ResourceLimiter, component::ResourceTable};
+
+use super::{
+    bindings::timesale::strategy::types::Failure, db::OpenTransaction, hangup::Hangup,
+    log::LogBudget, memory::MemoryBound, redis::HeldLock,
+};
+use crate::{
+    backend::{BackendError, Backends, System},
+    config::Limits,
+    domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId, Ticket, Version},
+    telemetry::{
+        labels::{ErrorKind, Function, HostOutcome, LimitName},
+        recorders::{Export, StrategyMetrics},
+    },
+};
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `describe`, without any capability but the log.
+    Describe,
+    /// `purchase`
+    Purchase,
+    /// `settle`
+    Settle,
+}
+
+impl Operation {
+    /// The export under which the call is recorded.
+    pub const fn export(self) -> Export {
+        match self {
+            Self::Describe | Self::Purchase => Export::Purchase,
+            Self::Settle => Export::Settle,
+        }
+    }
+}
+
+/// What a call is asked, and by whom it is run.
+pub struct Task {
+    /// What the call is for.
+    pub operation: Operation,
+    /// The version that runs it.
+    pub version: Version,
+    /// The revision that runs it.
+    pub revision: RevisionId,
+    /// What its handles mean: handle `n` is the request at place `n`.
+    pub requests: Vec<Request>,
+    /// Set when the client goes away.
+    pub hangup: Hangup,
+}
+
+/// What a call has brought about for one of its requests.
+#[derive(Debug, Clone, Default)]
+pub struct Effect {
+    /// The committed order.
+    pub order: Option<Order>,
+    /// The committed refusal.
+    pub refusal: Option<Refusal>,
+    /// The acknowledged place in the log.
+    pub ticket: Option<Ticket>,
+    /// The no that the database last had for it.
+    pub rejection: Option<Rejection>,
+    /// The request or its key was decided by another call.
+    pub duplicate: bool,
+}
+
+/// Why the host ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallEnd {
+    /// The call's deadline passed.
+    #[error("the call's deadline passed")]
+    Deadline,
+    /// Its transaction was open for too long.
+    #[error("the transaction was open for too long")]
+    TransactionHold,
+    /// The client went away.
+    #[error("the client went away")]
+    Cancelled,
+    /// It called the host too often.
+    #[error("the call used up its host functions")]
+    HostCalls,
+}
+
+/// The state of one call.
+pub struct CallState {
+    /// What the call is asked.
+    pub task: Task,
+    /// What it has brought about, a place for each request.
+    pub effects: Vec<Effect>,
+    pub(super) table: ResourceTable,
+    pub(super) transaction: Option<OpenTransaction>,
+    pub(super) next_handle: u32,
+    pub(super) locks: Vec<HeldLock>,
+    pub(super) log: LogBudget,
+    backends: Arc<Backends>,
+    limits: Arc<Limits>,
+    metrics: Option<Arc<StrategyMetrics>>,
+    memory: MemoryBound,
+    began: Instant,
+    host_calls: u32,
+    host_time: Duration,
+    failure: Option<ErrorKind>,
+}
+
+impl CallState {
+    /// The state of a call that begins now.
+    pub fn new(
+        task: Task,
+        backends: Arc<Backends>,
+        limits: Arc<Limits>,
+        metrics: Option<Arc<StrategyMetrics>>,
+    ) -> Self {
+        Self {
+            effects: vec![Effect::default(); task.requests.len()],
+            task,
+            table: ResourceTable::new(),
+            transaction: None,
+            next_handle: 0,
+            locks: Vec::new(),
+            log: LogBudget::default(),
+            memory: MemoryBound {
+                max: limits.memory_max_bytes,
+                used: 0,
+                refused: false,
+            },
+            backends,
+            limits,
+            metrics,
+            began: Instant::now(),
+            host_calls: 0,
+            host_time: Duration::ZERO,
+            failure: None,
+        }
+    }
+
+    /// Why the call has to end now, if it has to: asked wherever the guest yields and wherever it calls the host.
+    pub fn interrupted(&self) -> Option<CallEnd> {
+        if self.began.elapsed() >= self.limits.call_deadline() {
+            Some(CallEnd::Deadline)
+        } else if self.transaction_age() >= self.limits.transaction_hold() {
+            Some(CallEnd::TransactionHold)
+        } else if self.task.hangup.is_set() {
+            Some(CallEnd::Cancelled)
+        } else {
+            None
+        }
+    }
+
+    /// The bound on the call's memory.
+    pub fn limiter(&mut self) -> &mut dyn ResourceLimiter {
+        &mut self.memory
+    }
+
+    /// Whether the guest was refused memory.
+    pub const fn memory_refused(&self) -> bool {
+        self.memory.refused
+    }
+
+    /// The last failure that the host handed to the guest, as it is recorded.
+    pub const fn failure(&self) -> Option<ErrorKind> {
+        self.failure
+    }
+
+    /// The call's time in host functions so far.
+    pub const fn host_time(&self) -> Duration {
+        self.host_time
+    }
+
+    /// Releases what the guest still holds: its transaction rolls back, its locks are freed.
+    pub async fn release(&mut self) {
+        if let Some(open) = self.transaction.take() {
+            self.note_limit(
+                LimitName::TransactionHold,
+                open.age(),
+                self.limits.transaction_hold(),
+            );
+            open.roll_back().await;
+        }
+        for held in self.locks.drain(..) {
+            // One that cannot be released lapses with its lease.
+            if let Err(error) = self.backends.redis.release(&held.grant).await {
+                tracing::warn!(version = %self.task.version, "a lock was not released: {error}");
+            }
+        }
+        self.note_use();
+    }
+
+    /// Opens a host call: checks the call's bounds and starts the clock.
+    pub(super) fn observe(&mut self, function: Function) -> wasmtime::Result<Observed<'_>> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls_max {
+            return Err(CallEnd::HostCalls.into());
+        }
+        if let Some(end) = self.interrupted() {
+            return Err(end.into());
+        }
+        if self.task.operation == Operation::Describe {
+            return Err(wasmtime::Error::msg(
+                "describe may use no capability but log",
+            ));
+        }
+        Ok(Observed {
+            began: Instant::now(),
+            outcome: HostOutcome::Failed,
+            function,
+            call: self,
+        })
+    }
+
+    /// Opens a host call of a capability that may not be waited for inside a transaction.
+    pub(super) fn observe_apart(
+        &mut self,
+        function: Function,
+    ) -> wasmtime::Result<Result<Observed<'_>, Failure>> {
+        let inside = self.transaction.is_some();
+        let observed = self.observe(function)?;
+        if inside {
+            return Ok(Err(observed.refuse_use(
+                "this is not asked for inside a transaction: commit or drop it first",
+            )));
+        }
+        Ok(Ok(observed))
+    }
+
+    /// The request that a handle means.
+    pub(super) fn request(&self, handle: u32) -> Option<&Request> {
+        self.task.requests.get(usize::try_from(handle).ok()?)
+    }
+
+    /// Keeps what a sale, as it was read, means for the requests that want it.
+    pub(super) fn note_sale(&mut self, id: SaleId, sale: Option<&Sale>) {
+        for (request, effect) in self.task.requests.iter().zip(&mut self.effects) {
+            if request.sale_id == id {
+                // A no of committed facts stays a no: stock never rises, and windows and orders stay.
+                effect.rejection = request.refused_by(sale).or(effect.rejection);
+            }
+        }
+    }
+
+    /// Keeps the no that the database had for a request.
+    pub(super) fn note_rejection(&mut self, handle: u32, rejection: Rejection) {
+        if let Some(effect) = self.effect(handle) {
+            effect.rejection = Some(rejection);
+        }
+    }
+
+    /// What became of a request.
+    pub(super) fn effect(&mut self, handle: u32) -> Option<&mut Effect> {
+        self.effects.get_mut(usize::try_from(handle).ok()?)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Time left until the call's deadline.
+    pub(super) fn time_left(&self) -> Duration {
+        self.limits
+            .call_deadline()
+            .saturating_sub(self.began.elapsed())
+    }
+
+    pub(super) fn note_limit(&self, limit: LimitName, used: Duration, bound: Duration) {
+        if let Some(metrics) = &self.metrics {
+            metrics.limit_used(limit, used.as_secs_f64() / bound.as_secs_f64());
+        }
+    }
+
+    fn transaction_age(&self) -> Duration {
+        self.transaction
+            .as_ref()
+            .map_or(Duration::ZERO, OpenTransaction::age)
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of a bound needs no more precision"
+    )]
+    fn note_use(&self) {
+        let Some(metrics) = &self.metrics else { return };
+        self.note_limit(
+            LimitName::CallDeadline,
+            self.began.elapsed(),
+            self.limits.call_deadline(),
+        );
+        metrics.limit_used(
+            LimitName::Memory,
+            self.memory.used as f64 / self.limits.memory_max_bytes as f64,
+        );
+        metrics.limit_used(
+            LimitName::HostCalls,
+            f64::from(self.host_calls) / f64::from(self.limits.host_calls_max),
+        );
+    }
+}
+
+/// A host call under way; dropping it records it, as failed unless it was finished.
+pub struct Observed<'a> {
+    /// The call that it belongs to.
+    pub(super) call: &'a mut CallState,
+    function: Function,
+    began: Instant,
+    outcome: HostOutcome,
+}
+
+impl Observed<'_> {
+    /// The backends: handed out to host calls that are observed, and to nobody else.
+    pub(super) fn backends(&self) -> &Backends {
+        &self.call.backends
+    }
+
+    /// Ends the host call with what the backend said.
+    pub(super) fn finish<T>(mut self, result: Result<T, BackendError>) -> Result<T, Failure> {
+        match result {
+            Ok(value) => {
+                self.outcome = HostOutcome::Ok;
+                Ok(value)
+            }
+            Err(error) => Err(self.translate(&error)),
+        }
+    }
+
+    /// Ends the host call with a business no.
+    pub(super) fn reject(mut self) {
+        self.outcome = HostOutcome::Rejected;
+    }
+
+    /// Ends the host call with a failure that the host decided on.
+    pub(super) fn fail(self, kind: ErrorKind, failure: Failure) -> Failure {
+        self.call.failure = Some(kind);
+        failure
+    }
+
+    /// Ends the host call: it is used in a way that the contract rules out.
+    pub(super) fn refuse_use(self, rule: &str) -> Failure {
+        self.fail(ErrorKind::Strategy, Failure::Invalid(rule.to_owned()))
+    }
+
+    fn translate(&mut self, error: &BackendError) -> Failure {
+        let (kind, failure) = match error {
+            BackendError::LockTimeout { .. } => (ErrorKind::RowLock, Failure::LockTimeout),
+            BackendError::LockLost => (ErrorKind::LockLost, Failure::LockLost),
+            BackendError::Duplicate => (ErrorKind::Strategy, Failure::Duplicate),
+            BackendError::Full { .. } => match self.function.labels().0 {
+                "redis" => (ErrorKind::Redis, Failure::Overloaded),
+                _ => (ErrorKind::QueueFull, Failure::Overloaded),
+            },
+            BackendError::WrongValue { .. } => {
+                (ErrorKind::Strategy, Failure::Invalid(error.to_string()))
+            }
+            BackendError::Unavailable { system, .. } => {
+                tracing::warn!(
+                    version = %self.call.task.version,
+                    revision = %self.call.task.revision,
+                    "{error}"
+                );
+                let (kind, name) = match system {
+                    System::Database => (ErrorKind::Database, "db"),
+                    System::Redis => (ErrorKind::Redis, "redis"),
+                    System::Kafka => (ErrorKind::Kafka, "kafka"),
+                };
+                (kind, Failure::Unavailable(name.to_owned()))
+            }
+        };
+        self.call.failure = Some(kind);
+        failure
+    }
+}
+
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.call.host_time += took;
+        if let Some(metrics) = &self.call.metrics {
+            metrics.host_call(self.function, self.outcome, took);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The ways in over HTTP: routes, the layer that every request passes, and what handlers share.
+//!
+//! Two listeners: the public one for buyers and sellers, the management one for health and metrics.
+//! Handlers parse into types, ask `strategy` or `backend`, and answer; nothing is decided here.
+
+mod error;
+mod health;
+mod keys;
+mod management;
+mod products;
+mod purchases;
+mod results;
+mod sales;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, Method, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Redirect, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use self::error::{Code, Problem};
+pub use self::keys::KeysInFlight;
+use crate::{
+    backend::Backends,
+    capability::Hangup,
+    config::Limits,
+    domain,
+    secret::{Secret, Token},
+    strategy::{Means, Strategy, registry::Registry},
+    telemetry::{self, Telemetry},
+    ticket::TicketKeys,
+};
+
+/// Bytes of a request's body.
+const BODY_MAX_BYTES: usize = 64 << 10;
+
+/// What every handler shares.
+pub type App = Arc<Shared>;
+
+/// What every handler shares.
+pub struct Shared {
+    /// The strategies.
+    pub registry: Arc<Registry>,
+    /// The engine, for its figures.
+    pub means: Arc<Means>,
+    /// The backends, for what the host asks by itself.
+    pub backends: Arc<Backends>,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// Signs and verifies request ids.
+    pub ticket_keys: Arc<Secret<TicketKeys>>,
+    /// What sellers must show, if anything.
+    pub seller_token: Option<Arc<Secret<Token>>>,
+    /// The idempotency keys in use now.
+    pub keys_in_flight: KeysInFlight,
+    /// The requests under way.
+    pub tasks: TaskTracker,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Set once the host stops taking requests.
+    pub draining: AtomicBool,
+}
+
+impl Shared {
+    /// The strategy of a version.
+    fn strategy(&self, version: &str) -> Result<&Arc<Strategy>, Problem> {
+        self.registry
+            .get(version)
+            .ok_or_else(|| Problem::not_found("strategy version", version.escape_debug()))
+    }
+
+    /// Whether the host stops.
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "timesale",
+    description = "Buys from flash sales, through the strategy that the path names. Every no is a problem (RFC 9457) with a stable `code`.",
+))]
+struct Interface;
+
+/// The public interface.
+pub fn public(app: App) -> Router {
+    let (router, interface) = OpenApiRouter::with_openapi(Interface::openapi())
+        .merge(products::routes())
+        .merge(sales::routes())
+        .merge(purchases::routes())
+        .merge(results::routes())
+        .split_for_parts();
+    router
+        .route("/", get(|| async { Redirect::temporary("/docs/") }))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", interface))
+        .fallback(async || Problem::new(Code::NotFound, "there is no such path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(Code::MethodNotAllowed, "the path does not take this method")
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            in_a_task_of_its_own,
+        ))
+        .with_state(app)
+}
+
+/// The management interface.
+pub fn management(app: App) -> Router {
+    management::routes().with_state(app)
+}
+
+/// Runs the request in a task that a hang-up cannot drop, bounds how long the client waits, and times it.
+///
+/// When the client goes away this future is dropped, the guard sets the signal, and the task ends by itself where it is safe.
+async fn in_a_task_of_its_own(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let timed = TimedRequest::begin(&request);
+    let hangup = Hangup::default();
+    let guard = hangup.guard();
+    let at = domain::now();
+    request.extensions_mut().insert(Arrival { at, hangup });
+    let task = app.tasks.spawn(next.run(request));
+    let wait = Duration::from_millis(app.limits.http_timeout_ms);
+    let response = match tokio::time::timeout(wait, task).await {
+        Ok(Ok(response)) => {
+            guard.disarm();
+            response
+        }
+        Ok(Err(panic)) => {
+            tracing::error!("a request's task did not end well: {panic}");
+            Problem::new(Code::Internal, "the host failed").into_response()
+        }
+        Err(_) => Problem::new(Code::Deadline, "the request took too long").into_response(),
+    };
+    timed.end(response.status().as_u16());
+    response
+}
+
+/// What the layer knows of a request that handlers cannot.
+#[derive(Clone)]
+struct Arrival {
+    /// When its head was read.
+    at: Timestamp,
+    /// Set when the client goes away.
+    hangup: Hangup,
+}
+
+/// The status under which a request is recorded whose client went away: no client ever sees it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Records a request when it is dropped, answered or not.
+struct TimedRequest {
+    method: &'static str,
+    uri: Option<MatchedPath>,
+    began: Instant,
+    status: u16,
+}
+
+impl TimedRequest {
+    fn begin(request: &Request) -> Self {
+        let method = match *request.method() {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::HEAD => "HEAD",
+            _ => "OTHER",
+        };
+        Self {
+            method,
+            uri: request.extensions().get().cloned(),
+            began: Instant::now(),
+            status: CLIENT_CLOSED_REQUEST,
+        }
+    }
+
+    fn end(mut self, status: u16) {
+        self.status = status;
+    }
+}
+
+impl Drop for TimedRequest {
+    fn drop(&mut self) {
+        let uri = self.uri.as_ref().map_or("UNKNOWN", MatchedPath::as_str);
+        telemetry::http_request(self.method, uri, self.status, self.began.elapsed());
+    }
+}
+
+/// A JSON body, or the problem that says where it is wrong.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Problem))]
+struct Json<T>(T);
+
+/// The path's parameters, or the problem that says which is wrong.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+struct Path<T>(T);
+
+/// The query, or the problem that says where it is wrong.
+#[derive(FromRequestParts)]
+#[from_request(via(axum_extra::extract::Query), rejection(Problem))]
+struct Query<T>(T);
+
+/// A caller who may write products and sales.
+struct Seller;
+
+impl FromRequestParts<App> for Seller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        match &app.seller_token {
+            Some(token)
+                if !bearer(&parts.headers).is_some_and(|shown| token.get().matches(shown)) =>
+            {
+                Err(Problem::new(
+                    Code::Unauthorized,
+                    "Authorization: the sellers' bearer token is missing or wrong",
+                ))
+            }
+            _ => Ok(Self),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

@@ -1,0 +1,245 @@
+//! The management listener: metrics in Prometheus's text and in Actuator's JSON, and `health`; for operators, never public.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{
+    Json as Reply, Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use metrics::gauge;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    App, Path, Query,
+    error::{Code, Problem},
+    health,
+};
+use crate::{
+    backend::log::REQUESTS,
+    domain::{self, Sale},
+    settlement::GROUP,
+    telemetry::{
+        catalogue::{self, CATALOGUE, Kind, Metric},
+        exposition::{self, Exposition},
+    },
+};
+
+/// Open sales that have series of their own; the rest are summed as `other`.
+const SALES_SHOWN: usize = 50;
+/// Open sales that are looked at for the gauges.
+const SALES_READ: u32 = 1_000;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .merge(health::routes())
+        .route("/actuator/prometheus", get(prometheus))
+        .route("/actuator/metrics", get(metric_names))
+        .route("/actuator/metrics/{name}", get(metric))
+        .method_not_allowed_fallback(async || {
+            Problem::new(Code::MethodNotAllowed, "the path does not take this method")
+        })
+        .fallback(async || Problem::new(Code::NotFound, "there is no such path"))
+}
+
+async fn prometheus(State(app): State<App>) -> Response {
+    let text = scrape(&app).await;
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// Everything that the host exports, as of now.
+async fn scrape(app: &App) -> String {
+    for strategy in app.registry.all() {
+        strategy.metrics.show_peaks();
+    }
+    app.backends.queue_metrics.show_peaks();
+    present_gauges(app);
+    let mut page = Exposition::default();
+    page.family(
+        &catalogue::STRATEGY_INFO,
+        app.registry.all().map(|strategy| {
+            let labels = vec![
+                ("version", strategy.version().to_string()),
+                ("slot", "live".to_owned()),
+                ("revision", strategy.live.id.to_string()),
+            ];
+            (labels, 1.0)
+        }),
+    );
+    queue_gauges(app, &mut page);
+    redis_gauges(app, &mut page).await;
+    if let Some(waited) = app.backends.database.pool_wait() {
+        page.family(
+            &catalogue::DB_POOL_WAIT,
+            [(Vec::new(), waited.as_secs_f64())],
+        );
+    }
+    match app
+        .backends
+        .database
+        .open_sales(domain::now(), SALES_READ)
+        .await
+    {
+        Ok(sales) => stock_gauges(sales, &mut page),
+        // Absent, never 0, while unknown.
+        Err(error) => tracing::warn!("the stock of open sales is unknown: {error}"),
+    }
+    app.telemetry.render() + &page.finish()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of connections and slots are small"
+)]
+fn present_gauges(app: &App) {
+    if let Some(pool) = app.means.engine.wasm().pooling_allocator_metrics() {
+        gauge!(catalogue::WASM_INSTANCES.name).set(pool.component_instances() as f64);
+        gauge!(catalogue::WASM_MEMORIES.name, "state" => "used").set(pool.memories() as f64);
+        gauge!(catalogue::WASM_MEMORIES.name, "state" => "warm")
+            .set(f64::from(pool.unused_warm_memories()));
+        gauge!(catalogue::WASM_RESIDENT.name).set(pool.unused_memory_bytes_resident() as f64);
+    }
+    for (name, used, idle) in app.backends.database.connections() {
+        for (state, count) in [("used", used), ("idle", idle)] {
+            gauge!(catalogue::DB_CONNECTIONS.name, "pool" => name, "state" => state)
+                .set(f64::from(count));
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "keys, clients and bytes stay far below 2^53"
+)]
+async fn redis_gauges(app: &App, page: &mut Exposition) {
+    let stats = app.backends.redis.stats().await;
+    for (metric, value) in [
+        (&catalogue::REDIS_ENTRIES, stats.entries),
+        (&catalogue::REDIS_CLIENTS, stats.connected_clients),
+        (&catalogue::REDIS_MEMORY, stats.used_memory),
+    ] {
+        page.family(metric, value.map(|value| (Vec::new(), value as f64)));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a queue stays far below 2^53")]
+fn queue_gauges(app: &App, page: &mut Exposition) {
+    let lags = app.backends.kafka.lags();
+    let length = lags.iter().map(|(_, lag)| *lag).reduce(u64::saturating_add);
+    page.family(
+        &catalogue::QUEUE_LENGTH,
+        length.map(|length| (Vec::new(), length as f64)),
+    );
+    let partitions = lags.iter().map(|(partition, lag)| {
+        let labels = vec![
+            ("group", GROUP.to_owned()),
+            ("topic", REQUESTS.to_owned()),
+            ("partition", partition.to_string()),
+        ];
+        (labels, *lag as f64)
+    });
+    page.family(&catalogue::CONSUMER_LAG, partitions);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "stock stays far below 2^53")]
+fn stock_gauges(mut sales: Vec<Sale>, page: &mut Exposition) {
+    sales.sort_by_key(|sale| sale.remaining - sale.quantity);
+    let rest = sales.split_off(sales.len().min(SALES_SHOWN));
+    let mut family = |metric: &Metric, value: fn(&Sale) -> i64| {
+        let shown = sales.iter().map(|sale| {
+            let labels = vec![
+                ("sale", sale.id.to_string()),
+                ("product", sale.product_id.to_string()),
+            ];
+            (labels, value(sale) as f64)
+        });
+        let other = (!rest.is_empty()).then(|| {
+            let labels = ["sale", "product"].map(|label| (label, "other".to_owned()));
+            (labels.to_vec(), rest.iter().map(value).sum::<i64>() as f64)
+        });
+        page.family(metric, shown.chain(other));
+    };
+    family(&catalogue::STOCK_REMAINING, |sale| sale.remaining);
+    family(&catalogue::STOCK_SOLD, |sale| {
+        sale.quantity - sale.remaining
+    });
+}
+
+async fn metric_names() -> Reply<Value> {
+    let names: BTreeSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
+    Reply(json!({ "names": names }))
+}
+
+/// Which series of a metric to sum.
+#[derive(Deserialize)]
+struct MetricQuery {
+    /// `label:value`, repeated.
+    #[serde(default)]
+    tag: Vec<String>,
+}
+
+/// One metric, summed over the series that have the tags asked for.
+async fn metric(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(query): Query<MetricQuery>,
+) -> Result<Reply<Value>, Problem> {
+    let metric = CATALOGUE
+        .iter()
+        .find(|metric| metric.name == name)
+        .ok_or_else(|| Problem::not_found("metric", name.escape_debug()))?;
+    let wanted = query
+        .tag
+        .iter()
+        .map(|tag| {
+            tag.split_once(':')
+                .ok_or_else(|| Problem::malformed("tag: label:value"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let text = scrape(&app).await;
+    let mut tags = BTreeMap::<&str, BTreeSet<String>>::new();
+    let mut sum = |series: &str| {
+        let mut total = None;
+        for sample in exposition::samples(&text).filter(|sample| sample.name == series) {
+            let has = |(label, value): &(&str, &str)| {
+                sample
+                    .labels
+                    .iter()
+                    .any(|(name, text)| name == label && text == value)
+            };
+            if wanted.iter().all(has) {
+                *total.get_or_insert(0.0) += sample.value;
+                for (label, value) in sample.labels {
+                    tags.entry(label).or_default().insert(value);
+                }
+            }
+        }
+        total
+    };
+    let statistics = match metric.kind {
+        Kind::Counter => vec![("COUNT", sum(&name))],
+        Kind::Gauge => vec![("VALUE", sum(&name))],
+        Kind::Histogram(_) => vec![
+            ("COUNT", sum(&format!("{name}_count"))),
+            ("TOTAL", sum(&format!("{name}_sum"))),
+        ],
+    };
+    let measurements: Vec<Value> = statistics
+        .into_iter()
+        .filter_map(|(statistic, value)| Some(json!({ "statistic": statistic, "value": value? })))
+        .collect();
+    let available: Vec<Value> = tags
+        .into_iter()
+        .map(|(tag, values)| json!({ "tag": tag, "values": values }))
+        .collect();
+    Ok(Reply(json!({
+        "name": metric.name,
+        "description": metric.help,
+        "measurements": measurements,
+        "availableTags": available,
+    })))
+}

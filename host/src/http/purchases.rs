@@ -1,0 +1,265 @@
+//! Purchases: taken in, handed to a strategy, answered from what was committed.
+//!
+//! A purchase with an idempotency key is looked up before anything else is asked, so that a buyer who was charged hears so whatever happened since.
+
+use axum::{
+    Extension, Json as Reply,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App, Arrival, Json, Path,
+    error::{Code, Problem, ProblemBody, problem_of},
+    results::ResultStatus,
+};
+use crate::{
+    backend::database::{KeyRecord, KeyReply},
+    capability::Hangup,
+    domain::{Order, Request, RevisionId, Ticket, Version},
+    strategy::{Strategy, ending::Ending},
+    ticket::key_id,
+};
+
+/// Characters of an idempotency key.
+const KEY_MAX_CHARS: usize = 255;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const STRATEGY_VERSION: HeaderName = HeaderName::from_static("strategy-version");
+const STRATEGY_REVISION: HeaderName = HeaderName::from_static("strategy-revision");
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(purchase))
+}
+
+/// A purchase to make.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PurchaseBody {
+    /// The buyer, above 0.
+    #[schema(example = 42)]
+    user_id: i64,
+    /// Pieces, from 1 to the host's maximum.
+    #[schema(example = 1)]
+    quantity: u32,
+}
+
+/// An order that was placed while the buyer waited.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct OrderedReply {
+    order_id: i64,
+    request_id: String,
+    time_sale_id: i64,
+    user_id: i64,
+    product_id: i64,
+    quantity: u32,
+    /// Price of one piece.
+    discount_price: i64,
+    purchased_at: Timestamp,
+    /// Always null: nobody waits.
+    total_waiting: Option<u64>,
+}
+
+/// A request that was accepted, to be settled later.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AcceptedReply {
+    request_id: String,
+    status: ResultStatus,
+    /// 1 is next.
+    queue_position: u64,
+    /// Requests that wait, this one among them.
+    total_waiting: u64,
+}
+
+/// Buys.
+#[utoipa::path(post, path = "/api/{v}/time-sales/{id}/purchase", tag = "purchases", request_body = PurchaseBody,
+    params(
+        ("v" = String, Path, description = "The strategy that sells", example = "v1"),
+        ("id" = i64, Path, description = "The sale"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same key of the same user has one effect"),
+    ),
+    responses(
+        (status = 201, description = "The order is committed", body = OrderedReply),
+        (status = 202, description = "The request is durable and is settled later: ask at Location", body = AcceptedReply),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "SOLD_OUT, NOT_OPEN, LIMIT_EXCEEDED, REJECTED or IN_PROGRESS", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "KEY_REUSED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "STRATEGY_FAILED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "BUSY, OVERLOADED or BACKEND_UNAVAILABLE; Retry-After says when to ask again", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 504, description = "DEADLINE", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+async fn purchase(
+    State(app): State<App>,
+    Extension(Arrival { at, hangup }): Extension<Arrival>,
+    Path((v, sale_id)): Path<(String, i64)>,
+    headers: HeaderMap,
+    Json(body): Json<PurchaseBody>,
+) -> Result<Response, Problem> {
+    let strategy = app.strategy(&v)?;
+    if sale_id <= 0 {
+        return Err(Problem::not_found("time sale", sale_id));
+    }
+    if body.user_id <= 0 {
+        return Err(Problem::malformed("userId: must be above 0"));
+    }
+    if !(1..=app.limits.max_quantity).contains(&body.quantity) {
+        let max = app.limits.max_quantity;
+        return Err(Problem::malformed(format!(
+            "quantity: must lie between 1 and {max}"
+        )));
+    }
+    let key = idempotency_key(&headers)?.map(|key| key_id(body.user_id, key));
+    let keys = app.ticket_keys.get();
+    let request = Request {
+        id: key.map_or_else(
+            || keys.random(sale_id),
+            |key| keys.derived(body.user_id, &key, sale_id),
+        ),
+        key,
+        sale_id,
+        user_id: body.user_id,
+        quantity: body.quantity,
+        accepted_at: at,
+        version: strategy.version().clone(),
+        revision: strategy.live.id.clone(),
+    };
+    let answered = answer(&app, strategy, request, hangup).await;
+    let response = answered.unwrap_or_else(|problem| {
+        named(
+            strategy.version(),
+            &strategy.live.id,
+            problem.into_response(),
+        )
+    });
+    Ok(response)
+}
+
+/// Answers a purchase: with the first reply where its key had one, else with what the strategy makes of it.
+async fn answer(
+    app: &App,
+    strategy: &Strategy,
+    request: Request,
+    hangup: Hangup,
+) -> Result<Response, Problem> {
+    let Some(key) = request.key else {
+        return reply(&request.clone(), strategy.purchase(request, hangup).await);
+    };
+    let in_progress = || {
+        Problem::new(
+            Code::InProgress,
+            "a purchase with this Idempotency-Key is under way",
+        )
+    };
+    let _guard = app.keys_in_flight.take(key).ok_or_else(in_progress)?;
+    if let Some(first) = app.backends.database.find_key(&key).await? {
+        return replay(app, &request, first).await;
+    }
+    match strategy.purchase(request.clone(), hangup).await {
+        Ending::Duplicate => match app.backends.database.find_key(&key).await? {
+            Some(first) => replay(app, &request, first).await,
+            None => Err(in_progress()),
+        },
+        ending => reply(&request, ending),
+    }
+}
+
+fn reply(request: &Request, ending: Ending) -> Result<Response, Problem> {
+    match ending {
+        Ending::Completed(order) => Ok(ordered(order)),
+        Ending::Accepted(ticket) => Ok(accepted(request, &ticket)),
+        ending => Err(problem_of(&ending)),
+    }
+}
+
+/// Repeats the first reply to a key.
+async fn replay(app: &App, request: &Request, first: KeyRecord) -> Result<Response, Problem> {
+    if (first.request.sale_id, first.request.quantity) != (request.sale_id, request.quantity) {
+        return Err(Problem::new(
+            Code::KeyReused,
+            "Idempotency-Key: it was used for another sale or quantity",
+        ));
+    }
+    let mut response = match first.reply {
+        KeyReply::Ordered(order) => ordered(order),
+        KeyReply::Accepted(Some(ticket)) => accepted(&first.request, &ticket),
+        // The host stopped between the claim and its record: nobody knows whether the log has the request.
+        // A second copy has no effect, so it is handed in again.
+        KeyReply::Accepted(None) => {
+            let ticket = app.backends.hand_in(&first.request).await?;
+            accepted(&first.request, &ticket)
+        }
+    };
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+fn ordered(order: Order) -> Response {
+    let body = OrderedReply {
+        order_id: order.id,
+        request_id: order.request_id.0,
+        time_sale_id: order.sale_id,
+        user_id: order.user_id,
+        product_id: order.product_id,
+        quantity: order.quantity,
+        discount_price: order.discount_price,
+        purchased_at: order.created_at,
+        total_waiting: None,
+    };
+    let response = (StatusCode::CREATED, Reply(body)).into_response();
+    named(&order.version, &order.accepting_revision, response)
+}
+
+fn accepted(request: &Request, ticket: &Ticket) -> Response {
+    let body = AcceptedReply {
+        request_id: request.id.0.clone(),
+        status: ResultStatus::Pending,
+        queue_position: ticket.queue_position,
+        total_waiting: ticket.total_waiting,
+    };
+    let location = format!(
+        "/api/{}/time-sales/purchase/result/{}/{}?place={}-{}",
+        request.version, request.sale_id, request.id, ticket.place.partition, ticket.place.offset
+    );
+    let mut response = (StatusCode::ACCEPTED, Reply(body)).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    named(&request.version, &request.revision, response)
+}
+
+/// Names the version and revision that answered.
+fn named(version: &Version, revision: &RevisionId, mut response: Response) -> Response {
+    for (name, value) in [
+        (STRATEGY_VERSION, version.as_str()),
+        (STRATEGY_REVISION, &revision.0),
+    ] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let wrong = || Problem::malformed("Idempotency-Key: once, 1 to 255 visible ASCII characters");
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = given.next() else {
+        return Ok(None);
+    };
+    let key = key.to_str().map_err(|_| wrong())?.trim();
+    let fits = (1..=KEY_MAX_CHARS).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic())
+        && given.next().is_none();
+    if fits { Ok(Some(key)) } else { Err(wrong()) }
+}

@@ -1,0 +1,17 @@
+//! timesale: a host for flash-sale strategies written as WebAssembly components.
+//!
+//! The rooms, from the outside in: `http` and `settlement` are the ways in, `strategy` runs guests, `capability` is what guests may ask of the host, `backend` is how it is done.
+//! `telemetry` and `config` are leaves; `app` puts the rooms together.
+//! `ARCHITECTURE.md` has the map and the invariants.
+
+pub mod app;
+pub mod backend;
+pub mod capability;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod secret;
+pub mod settlement;
+pub mod strategy;
+pub mod telemetry;
+pub mod ticket;

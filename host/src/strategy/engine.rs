@@ -1,0 +1,173 @@
+//! The one wasmtime engine: its settings, its clock, and how bytes become something that can be instantiated.
+//!
+//! The settings follow measurements: a pool whose slots stay resident makes a fresh instance cheap, and epochs let a spinning guest yield.
+
+use std::{thread, time::Duration};
+
+use anyhow::Context as _;
+use wasmtime::{
+    Config, Engine as WasmEngine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::{Component, Linker},
+};
+
+use crate::{
+    backend::System,
+    capability::{self, CallState, bindings::StrategyPre},
+    config::Limits,
+};
+
+/// How often guests are made to yield.
+const EPOCH: Duration = Duration::from_millis(10);
+/// Instances that may live at once, over all versions.
+const INSTANCES_MAX: u32 = 1024;
+/// Core instances and tables that one component is made of, at most: the guest, and what joins it to its imports.
+const CORE_INSTANCES_EACH: u32 = 4;
+/// Core instances, memories and tables of one component: enough for guests of scripting languages.
+const CORE_INSTANCES_MAX: u32 = 32;
+const MEMORIES_MAX: u32 = 4;
+const TABLES_MAX: u32 = 32;
+/// Bytes of a memory that stay resident in its slot between calls.
+const MEMORY_RESIDENT_BYTES: usize = 128 << 10;
+/// Bytes of a table that stay resident in its slot between calls.
+const TABLE_RESIDENT_BYTES: usize = 8 << 10;
+/// What every import of a strategy begins with.
+const CONTRACT: &str = "timesale:strategy/";
+
+/// The engine, with every capability linked.
+pub struct Engine {
+    wasm: WasmEngine,
+    linker: Linker<CallState>,
+}
+
+/// A component that can be instantiated.
+pub struct Compiled {
+    /// The component, linked.
+    pub pre: StrategyPre<CallState>,
+    /// The backends that it cannot do without.
+    pub needs: Vec<System>,
+}
+
+/// Why a file is no strategy.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Not Wasm, or damaged.
+    #[error("it is not a WebAssembly component: {0}")]
+    NotWasm(String),
+    /// A core module.
+    #[error("it is a core module, not a component: build it with `make plugin P=<dir>`")]
+    CoreModule,
+    /// It wants what no strategy is given.
+    #[error(
+        "it imports `{0}`, and a strategy is given nothing but {CONTRACT}* (no WASI, no clock, no network)"
+    )]
+    ForeignImport(String),
+    /// A component of another world.
+    #[error("it is not a component of world timesale:strategy/strategy@0.1.0: {0}")]
+    OtherWorld(String),
+    /// It cannot be compiled within the engine's bounds.
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    /// `describe` did not answer.
+    #[error("its `describe` does not answer: {0}")]
+    Describe(String),
+    /// `describe` answered with a name that is no label.
+    #[error("its operation `{0}` is not of the form [a-z][A-Za-z]{{2,40}}")]
+    Operation(String),
+}
+
+impl Engine {
+    /// Builds the engine and starts its clock, which ends with it.
+    pub fn new(limits: &Limits) -> anyhow::Result<Self> {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(INSTANCES_MAX)
+            .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_EACH)
+            .total_memories(INSTANCES_MAX)
+            .total_tables(INSTANCES_MAX * CORE_INSTANCES_EACH)
+            .total_stacks(INSTANCES_MAX)
+            .max_core_instances_per_component(CORE_INSTANCES_MAX)
+            .max_memories_per_component(MEMORIES_MAX)
+            .max_tables_per_component(TABLES_MAX)
+            .max_memory_size(limits.memory_max_bytes)
+            .linear_memory_keep_resident(MEMORY_RESIDENT_BYTES)
+            .table_keep_resident(TABLE_RESIDENT_BYTES);
+        let mut config = Config::new();
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+            .epoch_interruption(true)
+            .wasm_component_model(true);
+        let wasm = WasmEngine::new(&config)
+            .map_err(|error| anyhow::anyhow!(one_line(&error)))
+            .context("cannot build the Wasm engine")?;
+        let mut linker = Linker::new(&wasm);
+        capability::link(&mut linker)
+            .map_err(|error| anyhow::anyhow!(one_line(&error)))
+            .context("cannot link the capabilities")?;
+        let clock = wasm.weak();
+        thread::Builder::new()
+            .name("epoch".to_owned())
+            .spawn(move || {
+                while let Some(engine) = clock.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    thread::sleep(EPOCH);
+                }
+            })
+            .context("cannot start the epoch clock")?;
+        Ok(Self { wasm, linker })
+    }
+
+    /// Compiles and links a component: some 50 ms, so not on a thread that serves.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Compiled, Refused> {
+        if wasmparser::Parser::is_core_wasm(bytes) {
+            return Err(Refused::CoreModule);
+        }
+        if !wasmparser::Parser::is_component(bytes) {
+            return Err(Refused::NotWasm(
+                "the file does not begin as one".to_owned(),
+            ));
+        }
+        let component = Component::from_binary(&self.wasm, bytes)
+            .map_err(|error| Refused::Compile(one_line(&error)))?;
+        let imports: Vec<String> = component
+            .component_type()
+            .imports(&self.wasm)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        if let Some(name) = imports.iter().find(|name| !name.starts_with(CONTRACT)) {
+            return Err(Refused::ForeignImport(name.clone()));
+        }
+        let imported = |interface: &str| {
+            let interface = format!("{CONTRACT}{interface}@");
+            imports.iter().any(|name| name.starts_with(&interface))
+        };
+        let pre = self
+            .linker
+            .instantiate_pre(&component)
+            .and_then(StrategyPre::new)
+            .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
+        // Every strategy needs the database: what it sells is final there.
+        let needs = [
+            (System::Database, true),
+            (System::Redis, imported("redis")),
+            (System::Kafka, imported("kafka")),
+        ];
+        Ok(Compiled {
+            pre,
+            needs: needs
+                .into_iter()
+                .filter_map(|(system, needed)| needed.then_some(system))
+                .collect(),
+        })
+    }
+
+    /// wasmtime's own engine, for stores and for the figures of its pool.
+    pub const fn wasm(&self) -> &WasmEngine {
+        &self.wasm
+    }
+}
+
+/// An error and its causes on one line.
+fn one_line(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join(": ").replace('\n', " ")
+}

@@ -1,0 +1,228 @@
+//! One immutable build of a version: its compiled component, and the call that runs it.
+//!
+//! `call` is the only door to guest code.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
+
+use super::{Means, ending::excerpt, engine::Refused};
+use crate::{
+    backend::System,
+    capability::{
+        CallEnd, CallState, Effect, Hangup, Operation, Task,
+        bindings::{
+            StrategyPre,
+            exports::timesale::strategy::purchasing::{Order, Outcome as GuestOutcome, Refusal},
+            timesale::strategy::types,
+        },
+    },
+    domain::{Request, RevisionId, Version},
+    telemetry::{
+        labels::{ErrorKind, Outcome},
+        recorders::StrategyMetrics,
+    },
+};
+
+/// Bytes that a guest may pass to the host at once: all arguments of a host function, or its answer.
+const PASSED_MAX_BYTES: usize = 1 << 20;
+
+/// One immutable build of a version.
+pub struct Revision {
+    /// The version that it is a build of.
+    pub version: Version,
+    /// Names it: the first 12 hexadecimal digits of the component's SHA-256.
+    pub id: RevisionId,
+    /// The backends that it cannot do without.
+    pub needs: Vec<System>,
+    component: StrategyPre<CallState>,
+}
+
+/// What a guest answered.
+pub enum Answer {
+    /// The operation that `describe` named.
+    Described(String),
+    /// What `purchase` returned.
+    Purchased(Result<GuestOutcome, Refusal>),
+    /// What `settle` returned.
+    Settled(Vec<Result<Order, Refusal>>),
+}
+
+/// How a call went wrong before the guest could answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// The guest trapped.
+    Trapped,
+    /// A deadline or hold bound passed.
+    TimedOut,
+    /// The guest wanted more memory than it may have.
+    OutOfMemory,
+    /// No instance was to be had.
+    Overloaded,
+    /// The client went away.
+    Cancelled,
+    /// The guest called the host too often.
+    HostCalls,
+}
+
+impl Broken {
+    /// How the call is recorded.
+    pub const fn labels(self) -> (Outcome, ErrorKind) {
+        match self {
+            Self::Trapped => (Outcome::Trapped, ErrorKind::Trap),
+            Self::TimedOut => (Outcome::TimedOut, ErrorKind::Deadline),
+            Self::OutOfMemory => (Outcome::OutOfMemory, ErrorKind::Memory),
+            Self::Overloaded => (Outcome::Overloaded, ErrorKind::Overload),
+            Self::Cancelled => (Outcome::Cancelled, ErrorKind::Cancelled),
+            Self::HostCalls => (Outcome::Failed, ErrorKind::Budget),
+        }
+    }
+}
+
+/// What a call left behind.
+pub struct Ran {
+    /// What the guest answered, or how it broke.
+    pub answer: Result<Answer, Broken>,
+    /// The requests that it was given.
+    pub requests: Vec<Request>,
+    /// What was committed or acknowledged, a place for each request.
+    pub effects: Vec<Effect>,
+    /// The last failure that the host handed to the guest.
+    pub failure: Option<ErrorKind>,
+    /// Time in the guest, host functions apart.
+    pub guest_time: Duration,
+}
+
+impl Revision {
+    /// Compiles a component and has it describe itself; returns the operation that it named.
+    pub async fn load(
+        version: Version,
+        bytes: Vec<u8>,
+        means: &Means,
+    ) -> Result<(Self, String), Refused> {
+        let engine = Arc::clone(&means.engine);
+        let compiled = tokio::task::spawn_blocking(move || {
+            let digest = hex::encode(Sha256::digest(&bytes));
+            engine.compile(&bytes).map(|compiled| (compiled, digest))
+        });
+        let (compiled, digest) = compiled
+            .await
+            .map_err(|error| Refused::Compile(error.to_string()))??;
+        let revision = Self {
+            version,
+            id: RevisionId(digest.chars().take(12).collect()),
+            component: compiled.pre,
+            needs: compiled.needs,
+        };
+        let task = revision.task(Operation::Describe, Vec::new(), Hangup::default());
+        match revision.call(task, means, None).await.answer {
+            Ok(Answer::Described(operation)) if is_operation(&operation) => {
+                Ok((revision, operation))
+            }
+            Ok(Answer::Described(operation)) => Err(Refused::Operation(excerpt(&operation))),
+            Ok(_) => Err(Refused::Describe("it answered something else".to_owned())),
+            Err(broken) => Err(Refused::Describe(format!("{broken:?}"))),
+        }
+    }
+
+    /// A task for this revision.
+    pub fn task(&self, operation: Operation, requests: Vec<Request>, hangup: Hangup) -> Task {
+        Task {
+            operation,
+            version: self.version.clone(),
+            revision: self.id.clone(),
+            requests,
+            hangup,
+        }
+    }
+
+    /// Runs one export in a fresh instance: the only door to guest code.
+    ///
+    /// Whatever the guest still holds at the end is released before this returns, so it must not be dropped before.
+    pub async fn call(
+        &self,
+        task: Task,
+        means: &Means,
+        metrics: Option<Arc<StrategyMetrics>>,
+    ) -> Ran {
+        let state = CallState::new(
+            task,
+            Arc::clone(&means.backends),
+            Arc::clone(&means.limits),
+            metrics,
+        );
+        let began = Instant::now();
+        let mut store = Store::new(means.engine.wasm(), state);
+        store.limiter(CallState::limiter);
+        store.set_hostcall_fuel(PASSED_MAX_BYTES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| match context.data().interrupted() {
+            Some(end) => Err(end.into()),
+            None => Ok(UpdateDeadline::Yield(1)),
+        });
+        let answer = self.run(&mut store).await;
+        let guest_time = began.elapsed().saturating_sub(store.data().host_time());
+        store.data_mut().release().await;
+        let state = store.into_data();
+        let answer = answer.map_err(|error| self.broken(&error, &state));
+        Ran {
+            answer,
+            failure: state.failure(),
+            requests: state.task.requests,
+            effects: state.effects,
+            guest_time,
+        }
+    }
+
+    async fn run(&self, store: &mut Store<CallState>) -> wasmtime::Result<Answer> {
+        let instance = self.component.instantiate_async(&mut *store).await?;
+        let exports = instance.timesale_strategy_purchasing();
+        let requests: Vec<types::Request> = (0..)
+            .zip(&store.data().task.requests)
+            .map(types::Request::from)
+            .collect();
+        Ok(match (store.data().task.operation, requests.first()) {
+            (Operation::Settle, _) => Answer::Settled(exports.call_settle(store, &requests).await?),
+            (Operation::Purchase, Some(request)) => {
+                Answer::Purchased(exports.call_purchase(store, request).await?)
+            }
+            (Operation::Purchase | Operation::Describe, _) => {
+                Answer::Described(exports.call_describe(store).await?.operation)
+            }
+        })
+    }
+
+    /// Says how a call broke, and tells the log where in the guest it was.
+    fn broken(&self, error: &wasmtime::Error, state: &CallState) -> Broken {
+        let broken = match error.downcast_ref::<CallEnd>() {
+            Some(CallEnd::Deadline | CallEnd::TransactionHold) => Broken::TimedOut,
+            Some(CallEnd::Cancelled) => Broken::Cancelled,
+            Some(CallEnd::HostCalls) => Broken::HostCalls,
+            None if error.is::<PoolConcurrencyLimitError>() => Broken::Overloaded,
+            None if state.memory_refused() => Broken::OutOfMemory,
+            None => Broken::Trapped,
+        };
+        if broken != Broken::Cancelled {
+            tracing::error!(
+                version = %self.version,
+                revision = %self.id,
+                request.id = state.task.requests.first().map(|request| request.id.0.as_str()),
+                requests = state.task.requests.len(),
+                cause = error.root_cause().to_string(),
+                "the guest did not return ({broken:?}): {error:?}"
+            );
+        }
+        broken
+    }
+}
+
+/// Whether a name can be a label: `[a-z][A-Za-z]{2,40}`.
+fn is_operation(name: &str) -> bool {
+    (3..=41).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+}

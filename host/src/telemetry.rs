@@ -1,0 +1,135 @@
+//! What operators see: the metric catalogue, typed recorders, and the text that Prometheus scrapes.
+//!
+//! A leaf: it knows the words of `domain` and `config`, and no room that does anything.
+//! `app` installs it, `strategy`, `capability` and `settlement` record, `http::management` renders.
+
+pub mod catalogue;
+pub mod exposition;
+pub mod labels;
+mod peak;
+pub mod queue;
+pub mod recorders;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use cpu_time::ProcessTime;
+use metrics::{gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use self::catalogue::{CATALOGUE, Kind};
+use crate::config::{CONTRACT_VERSION, VERSION};
+
+/// The value of the label `application` on every series.
+pub const APPLICATION: &str = "time-sale-service";
+
+/// How often samples are folded into their histograms, at the latest.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The installed recorder.
+pub struct Telemetry {
+    handle: PrometheusHandle,
+    process: metrics_process::Collector,
+    cpu: Mutex<(Instant, ProcessTime)>,
+}
+
+impl Telemetry {
+    /// Installs the process's recorder; a second call in one process fails.
+    pub fn install() -> anyhow::Result<Self> {
+        let mut builder = PrometheusBuilder::new().add_global_label("application", APPLICATION);
+        for metric in CATALOGUE {
+            if let Kind::Histogram(buckets) = metric.kind {
+                builder = builder
+                    .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
+            }
+        }
+        let handle = builder
+            .install_recorder()
+            .context("cannot install the metrics recorder")?;
+        for metric in CATALOGUE {
+            match metric.kind {
+                Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+                Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+                Kind::Histogram(_) => metrics::describe_histogram!(metric.name, metric.help),
+            }
+        }
+        gauge!(
+            catalogue::BUILD_INFO.name,
+            "version" => env!("CARGO_PKG_VERSION"),
+            "contract" => CONTRACT_VERSION,
+            "commit" => env!("TIMESALE_COMMIT")
+        )
+        .set(1.0);
+        let process = metrics_process::Collector::default();
+        process.describe();
+        tracing::debug!(build = VERSION, "metrics installed");
+        Ok(Self {
+            handle,
+            process,
+            cpu: Mutex::new((Instant::now(), ProcessTime::now())),
+        })
+    }
+
+    /// Folds recorded samples into their histograms.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Shows which share of all cores the process used since the last look.
+    fn measure_cpu(&self) {
+        let mut last = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, cpu) = *last;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        #[expect(clippy::cast_precision_loss, reason = "a machine has few cores")]
+        let capacity = wall.elapsed().as_secs_f64() * cores as f64;
+        if capacity > 0.0 {
+            gauge!(catalogue::PROCESS_CPU.name).set(cpu.elapsed().as_secs_f64() / capacity);
+            *last = (Instant::now(), ProcessTime::now());
+        }
+    }
+
+    /// Everything recorded, in Prometheus's text format, families of present state apart.
+    pub fn render(&self) -> String {
+        self.process.collect();
+        self.measure_cpu();
+        runtime_gauges();
+        self.handle.render()
+    }
+}
+
+fn runtime_gauges() {
+    let runtime = tokio::runtime::Handle::current().metrics();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of tasks and threads are small"
+    )]
+    for (metric, value) in [
+        (&catalogue::TOKIO_WORKERS, runtime.num_workers() as f64),
+        (&catalogue::TOKIO_TASKS, runtime.num_alive_tasks() as f64),
+        (&catalogue::TOKIO_QUEUE, runtime.global_queue_depth() as f64),
+    ] {
+        gauge!(metric.name).set(value);
+    }
+}
+
+/// Records an HTTP request; `uri` is the route's template and `method` a known one.
+pub fn http_request(method: &'static str, uri: &str, status: u16, took: Duration) {
+    let outcome = match status {
+        0..=199 => "INFORMATIONAL",
+        200..=299 => "SUCCESS",
+        300..=399 => "REDIRECTION",
+        400..=499 => "CLIENT_ERROR",
+        _ => "SERVER_ERROR",
+    };
+    histogram!(
+        catalogue::HTTP_REQUESTS.name,
+        "method" => method,
+        "uri" => uri.to_owned(),
+        "status" => status.to_string(),
+        "outcome" => outcome
+    )
+    .record(took);
+}

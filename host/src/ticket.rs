@@ -1,0 +1,157 @@
+//! Request ids: made here, signed here, told true from forged here, without a store.
+//!
+//! An id is 16 bytes that name the request and 16 that prove it for one sale, in hexadecimal.
+//! With an idempotency key the name is derived from user, key and sale, so that every host derives the same one.
+//! `http::purchases` calls this; the key itself comes from `secret`.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::{KeyId, RequestId, SaleId, UserId};
+
+const NAME_BYTES: usize = 16;
+const PROOF_BYTES: usize = 16;
+const KEY_MIN_BYTES: usize = 16;
+
+/// The keys that sign request ids: the first signs, all verify.
+#[derive(Clone)]
+pub struct TicketKeys {
+    signing: Vec<u8>,
+    retired: Vec<Vec<u8>>,
+}
+
+impl TicketKeys {
+    /// Takes a key a line; blank lines do not count. None without a key, and where one is shorter than 16 bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut keys = text
+            .lines()
+            .map(|line| line.trim().as_bytes().to_vec())
+            .filter(|key| !key.is_empty())
+            .collect::<Vec<_>>();
+        if keys.is_empty() || keys.iter().any(|key| key.len() < KEY_MIN_BYTES) {
+            return None;
+        }
+        let retired = keys.split_off(1);
+        Some(Self {
+            signing: keys.pop()?,
+            retired,
+        })
+    }
+
+    /// The id of a request that came without an idempotency key.
+    pub fn random(&self, sale: SaleId) -> RequestId {
+        self.seal(rand::random(), sale)
+    }
+
+    /// The id of every request of this user with this key for this sale.
+    pub fn derived(&self, user: UserId, key: &KeyId, sale: SaleId) -> RequestId {
+        let digest = mac(
+            &self.signing,
+            &[b"name", &user.to_be_bytes(), &key.0, &sale.to_be_bytes()],
+        );
+        self.seal(first(&digest.finalize().into_bytes()), sale)
+    }
+
+    /// The id, if one of these keys signed it for this sale.
+    pub fn verify(&self, sale: SaleId, text: &str) -> Option<RequestId> {
+        let mut bytes = [0; NAME_BYTES + PROOF_BYTES];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        let (name, proof) = bytes.split_at(NAME_BYTES);
+        let signed = std::iter::once(&self.signing)
+            .chain(&self.retired)
+            .any(|key| prove(key, name, sale).verify_truncated_left(proof).is_ok());
+        signed.then(|| RequestId(text.to_ascii_lowercase()))
+    }
+
+    fn seal(&self, name: [u8; NAME_BYTES], sale: SaleId) -> RequestId {
+        let proof: [u8; PROOF_BYTES] =
+            first(&prove(&self.signing, &name, sale).finalize().into_bytes());
+        RequestId(hex::encode(name) + &hex::encode(proof))
+    }
+}
+
+/// The digest under which a user's idempotency key is kept.
+pub fn key_id(user: UserId, key: &str) -> KeyId {
+    let digest = Sha256::new()
+        .chain_update(user.to_be_bytes())
+        .chain_update(key)
+        .finalize();
+    KeyId(first(&digest))
+}
+
+fn prove(key: &[u8], name: &[u8], sale: SaleId) -> Hmac<Sha256> {
+    mac(key, &[b"proof", name, &sale.to_be_bytes()])
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    #[expect(
+        clippy::expect_used,
+        reason = "HMAC takes keys of every length: the error has no way to arise"
+    )]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
+    for part in parts {
+        mac.update(part);
+    }
+    mac
+}
+
+fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut taken = [0; N];
+    for (to, from) in taken.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TicketKeys, key_id};
+
+    fn keys(text: &str) -> TicketKeys {
+        TicketKeys::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_true_for_its_sale_alone() {
+        let keys = keys("a key of enough bytes");
+        let id = keys.random(7);
+        assert_eq!(keys.verify(7, &id.0), Some(id.clone()));
+        assert_eq!(keys.verify(8, &id.0), None);
+    }
+
+    #[test]
+    fn a_changed_digit_makes_an_id_forged() {
+        let keys = keys("a key of enough bytes");
+        let id = keys.random(7).0;
+        for place in 0..id.len() {
+            let mut forged = id.clone().into_bytes();
+            forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
+            assert_eq!(keys.verify(7, &String::from_utf8(forged).unwrap()), None);
+        }
+    }
+
+    #[test]
+    fn the_same_user_and_key_derive_the_same_id_and_others_do_not() {
+        let keys = keys("a key of enough bytes");
+        let derive = |user, key| keys.derived(user, &key_id(user, key), 7);
+        assert_eq!(derive(1, "k"), derive(1, "k"));
+        assert_ne!(derive(1, "k"), derive(2, "k"));
+        assert_ne!(derive(1, "k"), derive(1, "l"));
+    }
+
+    #[test]
+    fn a_retired_key_still_verifies_and_no_longer_signs() {
+        let old = keys("the old key, long enough");
+        let rotated = keys("the new key, long enough\nthe old key, long enough\n");
+        let id = old.random(7);
+        assert!(rotated.verify(7, &id.0).is_some());
+        assert_eq!(old.verify(7, &rotated.random(7).0), None);
+    }
+
+    #[test]
+    fn a_short_key_and_no_key_are_refused() {
+        assert!(TicketKeys::parse("short").is_none());
+        assert!(TicketKeys::parse("a key of enough bytes\nshort").is_none());
+        assert!(TicketKeys::parse("\n\n").is_none());
+    }
+}
