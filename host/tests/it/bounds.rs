@@ -1,0 +1,147 @@
+//! Bounds that are reached: who comes too many is told to come back, and nothing is lost or sold twice.
+
+use tokio::task::JoinSet;
+
+use super::{
+    settlement::block_the_line,
+    support::{
+        ASYNCHRONOUS, Host, Setup, VERSIONS,
+        answer::{Answer, Outcome},
+        crowd, eventually,
+        ledger::hold,
+        letters::dead_letters,
+    },
+};
+
+/// Fails unless the buyer is told to come back, and why.
+fn assert_come_back(answer: &Answer, code: &str) {
+    assert_eq!(answer.brief(), format!("503 {code}"), "{answer:#?}");
+    assert_eq!(answer.retry_after.as_deref(), Some("1"));
+}
+
+async fn failures(host: &Host, version: &str, error: &str) -> f64 {
+    let labels = [("version", version), ("error", error)];
+    host.metrics()
+        .await
+        .sum("time_sale_operation_failure_total", &labels)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_room_for_two_calls_still_sells_exactly_what_there_is() {
+    let setup = Setup::new()
+        .set("TIMESALE_CALLS_MAX", 2)
+        .set("TIMESALE_PERMIT_WAIT_MS", 20);
+    let host = setup.start().await;
+    let sale = host.shop.sale(100).await;
+    let buyers = crowd::rush(&host.shop, sale, &VERSIONS).await;
+    let ledger = host.ledger(sale).await;
+    crowd::judge(&buyers, &ledger);
+    assert_eq!((ledger.sold(), ledger.remaining), (100, 0));
+    let metrics = host.at_rest().await;
+    let turned_away = metrics.sum(
+        "time_sale_operation_failure_total",
+        &[("error", "OverloadException")],
+    );
+    let recorded = metrics.sum(
+        "time_sale_operation_duration_seconds_count",
+        &[("outcome", "overloaded")],
+    );
+    assert!(turned_away > 0.0, "there was room for everybody");
+    assert_eq!(turned_away, recorded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_not_had_in_time_is_counted_under_its_old_name() {
+    let host = Setup::new().set("TIMESALE_LOCK_WAIT_MS", 1).start().await;
+    let sale = host.shop.sale(200).await;
+    let mut crowd = JoinSet::new();
+    for user in 1..=200 {
+        crowd.spawn(host.shop.buy("v2", sale, user, 1).send());
+    }
+    let answers = crowd.join_all().await;
+    let busy: Vec<&Answer> = answers
+        .iter()
+        .filter(|answer| answer.refusal().is_some())
+        .collect();
+    assert!(!busy.is_empty(), "everybody had the lock");
+    busy.iter()
+        .for_each(|answer| assert_come_back(answer, "BUSY"));
+    let counted = failures(&host, "v2", "LockAcquisitionException").await;
+    assert_eq!(counted, busy.len() as f64);
+    let sold = host.ledger(sale).await.sold();
+    assert_eq!(sold, (answers.len() - busy.len()) as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_that_is_held_in_the_database_makes_buyers_come_back_and_accepted_requests_wait() {
+    let host = Setup::new()
+        .set("TIMESALE_ROW_LOCK_WAIT_MS", 1_000)
+        .start()
+        .await;
+    let sale = host.shop.sale(10).await;
+    let held = hold(host.setup(), sale).await;
+    let accepted = host.shop.buy(ASYNCHRONOUS, sale, 42, 1).send().await;
+    for version in VERSIONS.into_iter().filter(|it| *it != ASYNCHRONOUS) {
+        let answer = host.shop.buy(version, sale, 42, 1).key("k").send().await;
+        assert_come_back(&answer, "BUSY");
+        assert_eq!(
+            failures(&host, version, "RowLockTimeoutException").await,
+            1.0
+        );
+    }
+    // Settlement has met the lock more than once by now, and still waits.
+    eventually("settlement is hindered again and again", async || {
+        let hindered = host.metrics().await.sum(
+            "time_sale_settlement_failure_total",
+            &[("error", "RowLockTimeoutException")],
+        );
+        if hindered > 3.0 {
+            Ok(())
+        } else {
+            Err(hindered)
+        }
+    })
+    .await;
+    let Outcome::Accepted(ticket) = &accepted.outcome else {
+        panic!("not accepted: {accepted:#?}");
+    };
+    let standing = host.shop.result(sale, &ticket.request_id).await;
+    assert_eq!(
+        (standing.status.as_str(), standing.queue_position),
+        ("PENDING", Some(1))
+    );
+
+    drop(held);
+    let end = host.shop.settled(sale, &ticket.request_id).await;
+    assert_eq!(end.status, "SUCCESS", "{end:#?}");
+    for version in VERSIONS.into_iter().filter(|it| *it != ASYNCHRONOUS) {
+        let answer = host
+            .shop
+            .buy(version, sale, 42, 1)
+            .key(version)
+            .send()
+            .await;
+        assert_eq!(answer.refusal(), None);
+    }
+    assert_eq!(host.ledger(sale).await.sold(), 4);
+    assert_eq!(dead_letters(host.setup()).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_turns_away_and_leaves_the_key_free() {
+    let setup = Setup::impatient().set("TIMESALE_BACKLOG_MAX", 2);
+    let host = setup.start().await;
+    let sale = host.shop.sale(10).await;
+    block_the_line(&host).await;
+    let buy = |user| host.shop.buy(ASYNCHRONOUS, sale, user, 1).key("k");
+    let last = buy(1).send().await;
+    assert_eq!(last.brief(), "202");
+    let full = buy(2).send().await;
+    assert_come_back(&full, "OVERLOADED");
+    let counted = failures(&host, ASYNCHRONOUS, "QueueFullException").await;
+    assert_eq!(counted, 1.0);
+    host.at_rest().await;
+    let answer = buy(2).follow().await;
+    assert_eq!((answer.replayed, answer.refusal()), (false, None));
+    assert_eq!(host.ledger(sale).await.sold(), 2);
+}

@@ -1,0 +1,38 @@
+//! The host from outside: the real binary, real components, real buyers, and the database as judge.
+//!
+//! Each module is one promise of the product; `support` starts hosts and buys from them.
+//! `faults` and `hosts` need real services, and so are compiled with the feature `services` alone.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
+mod support;
+
+mod actuator;
+mod bounds;
+mod contract;
+mod crash;
+mod embedded;
+mod families;
+#[cfg(feature = "services")]
+mod faults;
+mod hangup;
+#[cfg(feature = "services")]
+mod hosts;
+mod idempotency;
+mod interface;
+mod isolation;
+mod listing;
+mod purchase;
+mod retries;
+mod sellers;
+mod series;
+mod settlement;
+mod startup;
+mod telemetry;
+mod tidy;
+mod validation;

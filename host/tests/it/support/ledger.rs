@@ -1,0 +1,147 @@
+//! What the database and the log say, read beside the host and without it.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
+
+use serde::Deserialize;
+use sqlx::{
+    Connection as _,
+    sqlite::{SqliteConnectOptions, SqliteConnection},
+};
+
+use super::Setup;
+
+/// A sale with its orders and refusals, as one snapshot.
+#[derive(Debug, Deserialize)]
+pub struct Ledger {
+    pub quantity: u64,
+    pub remaining: u64,
+    pub orders: Vec<OrderRow>,
+    /// Why requests were refused for ever, by request id.
+    pub refusals: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct OrderRow {
+    pub id: u64,
+    pub request_id: String,
+    pub user_id: u64,
+    pub quantity: u64,
+    pub discount_price: i64,
+    pub version: String,
+    /// What the sale had left after it.
+    remaining: u64,
+    /// Milliseconds since 1970; taken before the commit.
+    pub created_at: i64,
+}
+
+/// A sale as one document, in the words of PostgreSQL.
+const IN_POSTGRES: &str = "
+    SELECT json_build_object('quantity', quantity, 'remaining', remaining,
+        'orders', (SELECT coalesce(json_agg(o), '[]') FROM orders AS o WHERE time_sale_id = $1),
+        'refusals', (SELECT coalesce(json_object_agg(request_id, reason), '{}')
+                     FROM decisions WHERE time_sale_id = $1 AND reason IS NOT NULL))::text
+    FROM time_sales WHERE id = $1";
+
+/// The same in those of SQLite.
+const IN_SQLITE: &str = "
+    SELECT json_object('quantity', quantity, 'remaining', remaining,
+        'orders', (SELECT json_group_array(json_object(
+                'id', id, 'request_id', request_id, 'user_id', user_id, 'quantity', quantity,
+                'discount_price', discount_price, 'version', version, 'remaining', remaining, 'created_at', created_at))
+            FROM orders WHERE time_sale_id = $1),
+        'refusals', (SELECT json_group_object(request_id, reason) FROM refusals WHERE time_sale_id = $1))
+    FROM time_sales WHERE id = $1";
+
+impl Ledger {
+    /// Reads a sale, and fails where its rows contradict each other.
+    pub async fn read(setup: &Setup, sale: u64) -> Self {
+        let id = i64::try_from(sale).unwrap();
+        let document: String = match setup.world().postgres().await {
+            Some(mut database) => {
+                let query = sqlx::query_scalar(IN_POSTGRES).bind(id);
+                query.fetch_one(&mut database).await.unwrap()
+            }
+            None => {
+                let mut database = open(setup.data(), "timesale.db").await;
+                let query = sqlx::query_scalar(IN_SQLITE).bind(id);
+                query.fetch_one(&mut database).await.unwrap()
+            }
+        };
+        let mut ledger: Self = serde_json::from_str(&document).unwrap();
+        ledger.orders.sort_by_key(|order| order.id);
+        ledger.audit();
+        ledger
+    }
+
+    /// Pieces sold, by the orders.
+    pub fn sold(&self) -> u64 {
+        self.orders.iter().map(|order| order.quantity).sum()
+    }
+
+    /// Pieces that a user has bought.
+    pub fn sold_to(&self, user: u64) -> u64 {
+        let of_user = self.orders.iter().filter(|order| order.user_id == user);
+        of_user.map(|order| order.quantity).sum()
+    }
+
+    /// The order of a request.
+    pub fn order(&self, request: &str) -> Option<&OrderRow> {
+        self.orders.iter().find(|order| order.request_id == request)
+    }
+
+    fn audit(&self) {
+        let mut left = self.quantity;
+        let mut requests = HashSet::new();
+        for order in &self.orders {
+            left = left
+                .checked_sub(order.quantity)
+                .unwrap_or_else(|| panic!("oversold at {order:?}"));
+            assert_eq!(order.remaining, left, "{order:?}");
+            assert!(
+                requests.insert(&order.request_id),
+                "a request has two orders: {order:?}"
+            );
+            assert!(
+                !self.refusals.contains_key(&order.request_id),
+                "charged and refused: {order:?}"
+            );
+        }
+        assert_eq!(
+            self.remaining, left,
+            "what remains is not what was not sold"
+        );
+    }
+}
+
+/// Keeps everybody from buying in a sale, as a stuck session might, until it is dropped: takes its row, or the one writer of SQLite.
+pub async fn hold(setup: &Setup, sale: u64) -> Box<dyn Any + Send> {
+    if let Some(mut database) = setup.world().postgres().await {
+        let id = i64::try_from(sale).unwrap();
+        sqlx::query("BEGIN").execute(&mut database).await.unwrap();
+        sqlx::query("SELECT FROM time_sales WHERE id = $1 FOR UPDATE")
+            .bind(id)
+            .execute(&mut database)
+            .await
+            .unwrap();
+        return Box::new(database);
+    }
+    let options = SqliteConnectOptions::new().filename(setup.data().join("timesale.db"));
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut database)
+        .await
+        .unwrap();
+    Box::new(database)
+}
+
+/// A file of the embedded backends.
+pub async fn open(data: &Path, file: &str) -> SqliteConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(data.join(file))
+        .read_only(true);
+    SqliteConnection::connect_with(&options).await.unwrap()
+}

@@ -1,0 +1,85 @@
+//! The dead letters, read beside the host and without it.
+
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    message::{BorrowedMessage, Headers as _},
+};
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use super::{PATIENCE, Setup, ledger};
+
+const TOPIC: &str = "time-sale-requests.DLT";
+const REASON: &str = "dead-letter-reason";
+
+/// A record among the dead letters.
+#[derive(Debug, PartialEq)]
+pub struct DeadLetter {
+    pub request_id: String,
+    pub reason: String,
+}
+
+/// Every dead letter, in the order of each partition.
+pub async fn dead_letters(setup: &Setup) -> Vec<DeadLetter> {
+    match setup.world().kafka(TOPIC) {
+        None => in_the_log(setup).await,
+        Some((brokers, topic)) => {
+            let read = tokio::task::spawn_blocking(move || in_kafka(&brokers, &topic));
+            read.await.unwrap()
+        }
+    }
+}
+
+async fn in_the_log(setup: &Setup) -> Vec<DeadLetter> {
+    let mut log = ledger::open(setup.data(), "log.db").await;
+    let letters =
+        sqlx::query("SELECT request_id, headers FROM records WHERE topic = $1 ORDER BY log_offset");
+    let rows = letters.bind(TOPIC).fetch_all(&mut log).await.unwrap();
+    let letter = |row: &SqliteRow| {
+        let headers: Vec<(String, Vec<u8>)> = serde_json::from_str(row.get("headers")).unwrap();
+        let reason = headers.into_iter().find(|(name, _)| name == REASON);
+        DeadLetter {
+            request_id: row.get("request_id"),
+            reason: String::from_utf8(reason.unwrap().1).unwrap(),
+        }
+    };
+    rows.iter().map(letter).collect()
+}
+
+/// Reads a topic from its beginning to the end that it has now; joins no group.
+fn in_kafka(brokers: &str, topic: &str) -> Vec<DeadLetter> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "nobody")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let mut assigned = TopicPartitionList::new();
+    let mut letters = 0;
+    for partition in metadata.topics()[0].partitions() {
+        let (first, end) = consumer
+            .fetch_watermarks(topic, partition.id(), PATIENCE)
+            .unwrap();
+        letters += end - first;
+        assigned
+            .add_partition_offset(topic, partition.id(), Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&assigned).unwrap();
+    drop(assigned);
+    let next = |_| letter(&consumer.poll(PATIENCE).unwrap().unwrap());
+    (0..letters).map(next).collect()
+}
+
+fn letter(message: &BorrowedMessage<'_>) -> DeadLetter {
+    let header = |name| {
+        let mut headers = message.headers().unwrap().iter();
+        let header = headers.find(|header| header.key == name).unwrap();
+        String::from_utf8(header.value.unwrap().to_vec()).unwrap()
+    };
+    DeadLetter {
+        request_id: header("requestId"),
+        reason: header(REASON),
+    }
+}
