@@ -1,0 +1,96 @@
+# timesale: every command that a person or CI gives.
+#
+# `make run` serves, `make test` tests; both first make what they need.
+
+CARGO ?= cargo
+STRATEGIES = plugins/v1-row-lock plugins/v2-redis-lock plugins/v3-kafka-async
+TEST_STRATEGIES = $(STRATEGIES) plugins/one-step=v9 plugins/faulty
+
+export TIMESALE_STRATEGIES ?= strategies
+
+# What `make test-services` starts, and where `.ci/services` unpacks programs that the machine lacks.
+TEST_SERVICES = target/services/test
+SOFTWARE = $(CURDIR)/target/services/software/debian
+
+.PHONY: run test test-embedded test-services up down plugins test-plugins plugin tools lint clean
+
+## run: serve v1, v2 and v3 on the embedded default
+run: rust plugins
+	@echo "building the host (about 10 minutes the first time, then seconds)"
+	$(CARGO) build --release --locked -p timesale
+	exec target/release/timesale
+
+## test: every test there is
+test: test-embedded test-services
+
+## test-embedded: the tests that need no service
+test-embedded: rust test-plugins tools
+	@echo "building and running the tests (about 15 minutes the first time, then 2)"
+	$(CARGO) test --locked --workspace
+
+# Tests that need real services are compiled with the feature `services` alone.
+# Those of the module `embedded` are about what is only true without services.
+# Those of the module `faults` harm services, so each starts a set of its own, and they run one at a time.
+# Where a URL is missing, services are started here, beside those of `make up`, and stopped whatever happens.
+## test-services: the tests on PostgreSQL, Redis and Kafka: those of DATABASE_URL, REDIS_URL and KAFKA_BROKERS, or some started here
+test-services: rust test-plugins tools
+	@echo "building and running the tests on real services (about 4 minutes once built)"
+	@services() { SERVICES_DIR=$(TEST_SERVICES) .ci/services "$$@"; }; \
+	trap 'services stop' EXIT; trap 'exit 130' INT TERM; \
+	if [ -z "$${DATABASE_URL:-}" ] || [ -z "$${REDIS_URL:-}" ] || [ -z "$${KAFKA_BROKERS:-}" ]; then \
+		services start || exit; \
+		export $$(services env) || exit; \
+	fi; \
+	if ! command -v redis-server >/dev/null; then \
+		export PATH="$$PATH:$(SOFTWARE)/usr/bin" LD_LIBRARY_PATH="$(SOFTWARE)/usr/lib/$$(uname -m)-linux-gnu"; \
+	fi; \
+	export TIMESALE_TEST_BACKENDS=real; failed=0; \
+	$(CARGO) test --locked -p timesale --lib --features services || failed=1; \
+	$(CARGO) test --locked -p timesale --test it --features services -- --skip embedded:: --skip faults:: --test-threads=4 || failed=1; \
+	$(CARGO) test --locked -p timesale --test it --features services -- --test-threads=1 faults:: || failed=1; \
+	exit $$failed
+
+## up: start PostgreSQL, Redis and Kafka on loopback, to try the real thing without Docker; prints the lines to export
+up:
+	@.ci/services start
+	@.ci/services env | sed 's/^/export /'
+
+## down: stop what `make up` started; its data is kept
+down:
+	@.ci/services stop
+
+## plugins: build the strategies into $(TIMESALE_STRATEGIES)
+plugins: rust
+	$(CARGO) run --quiet --locked -p bundle -- --out $(TIMESALE_STRATEGIES) $(STRATEGIES)
+
+## test-plugins: build the strategies that the tests load
+test-plugins: rust
+	$(CARGO) run --quiet --locked -p bundle -- --out target/strategies-test $(TEST_STRATEGIES)
+
+## plugin P=<dir>: build one strategy, inside this repository or not, into $(TIMESALE_STRATEGIES)
+plugin: rust
+	@test -n "$(P)" || { echo "say which: make plugin P=<folder of the crate>"; exit 2; }
+	$(CARGO) run --quiet --locked -p bundle -- --out $(TIMESALE_STRATEGIES) $(P)
+
+## tools: fetch promtool for the tests
+tools: target/tools/promtool
+
+target/tools/promtool:
+	@.ci/tools promtool
+
+## lint: formatting, clippy, and what cargo-deny says where it is installed
+lint: rust
+	@.ci/lint
+
+.PHONY: rust
+rust:
+	@.ci/tools rust
+
+clean:
+	$(CARGO) clean
+	rm -rf strategies
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## //p' Makefile
