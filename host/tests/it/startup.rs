@@ -33,17 +33,17 @@ async fn a_limit_that_makes_no_sense_is_refused_by_its_name() {
         ("TIMESALE_MAX_QUANTITY", "-1", &["--max-quantity", "-1"]),
         (
             "TIMESALE_LOCK_WAIT_MS",
-            "6000",
+            "60000",
             &["TIMESALE_LOCK_WAIT_MS", "TIMESALE_CALL_DEADLINE_MS"],
         ),
         (
             "TIMESALE_LOCK_HOLD_MS",
-            "3000",
+            "30000",
             &["TIMESALE_LOCK_HOLD_MS", "TIMESALE_LOCK_LEASE_MS"],
         ),
         (
             "TIMESALE_HTTP_TIMEOUT_MS",
-            "6000",
+            "60000",
             &["TIMESALE_CALL_DEADLINE_MS", "TIMESALE_HTTP_TIMEOUT_MS"],
         ),
         (

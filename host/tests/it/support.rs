@@ -37,7 +37,7 @@ pub const ASYNCHRONOUS: &str = "v3";
 pub const FAULTY: &str = "faulty";
 
 /// How long anything may take that has to happen; far beyond what it takes, so that only a hang meets it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A host that serves; killed when dropped.
 pub struct Host {

@@ -15,13 +15,21 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A new data folder, a corner of the backends, free ports, and the components that `make test-plugins` staged.
+    /// A new data folder, a corner of the backends, free ports, the components that `make test-plugins` staged, and bounds that only a hang meets: a slow machine decides nothing.
     pub fn new() -> Self {
         Self::within(World::new())
+            .set("TIMESALE_PERMIT_WAIT_MS", 20_000)
+            .set("TIMESALE_TRANSACTION_HOLD_MS", 20_000)
+            .set("TIMESALE_ROW_LOCK_WAIT_MS", 30_000)
+            .set("TIMESALE_LOCK_WAIT_MS", 30_000)
+            .set("TIMESALE_LOCK_HOLD_MS", 20_000)
+            .set("TIMESALE_LOCK_LEASE_MS", 30_000)
+            .set("TIMESALE_CALL_DEADLINE_MS", 60_000)
+            .set("TIMESALE_HTTP_TIMEOUT_MS", 120_000)
     }
 
     #[cfg(feature = "services")]
-    /// The same on these services, which the test throws away.
+    /// The host's own bounds, on these services, which the test throws away.
     pub fn on(urls: super::world::Urls) -> Self {
         Self::within(World::on_throw_away(urls))
     }
@@ -46,11 +54,11 @@ impl Setup {
     /// Bounds so short that a test can wait for them, save the lease: a lock that nobody releases stays in the way.
     pub fn impatient() -> Self {
         Self::new()
-            .set("TIMESALE_TRANSACTION_HOLD_MS", 500)
-            .set("TIMESALE_LOCK_WAIT_MS", 1_000)
-            .set("TIMESALE_LOCK_HOLD_MS", 800)
+            .set("TIMESALE_TRANSACTION_HOLD_MS", 1_000)
+            .set("TIMESALE_LOCK_WAIT_MS", 1_500)
+            .set("TIMESALE_LOCK_HOLD_MS", 1_200)
             .set("TIMESALE_LOCK_LEASE_MS", 60_000)
-            .set("TIMESALE_CALL_DEADLINE_MS", 1_500)
+            .set("TIMESALE_CALL_DEADLINE_MS", 2_000)
     }
 
     /// The same with all requests in one line, whatever their sale.
