@@ -74,6 +74,7 @@ catalogue! {
     PRODUCER_SEND_MAX = "time_sale_kafka_producer_send_max_seconds", Kind::Gauge, "The longest send of the last minute.";
     CONSUMER_PROCESSING = "time_sale_kafka_consumer_processing_seconds", Kind::Histogram(CALL), "Time that the batch of a record took to be settled, once for each record.";
     CONSUMER_PROCESSING_MAX = "time_sale_kafka_consumer_processing_max_seconds", Kind::Gauge, "The longest batch of the last minute.";
+    KAFKA_CLIENT_LATENCY = "time_sale_kafka_client_latency_seconds", Kind::Gauge, "What librdkafka measured of its requests over its last interval with any, by client, stage and statistic; absent without a cluster.";
     HTTP_REQUESTS = "http_server_requests_seconds", Kind::Histogram(CALL), "Time of HTTP requests, by method, route, status and outcome.";
     DB_CONNECTIONS = "time_sale_db_connections", Kind::Gauge, "Connections of the database pools, by state.";
     WASM_INSTANCES = "time_sale_wasm_instances", Kind::Gauge, "Component instances that live now.";

@@ -38,6 +38,48 @@ impl Default for QueueMetrics {
     }
 }
 
+/// A client of the cluster that is measured from inside.
+#[derive(Debug, Clone, Copy)]
+pub enum KafkaClient {
+    /// The one that sends.
+    Producer,
+    /// The member of the group; its round trips include the brokers' wait for records.
+    Consumer,
+}
+
+/// Where a record or request spent its time within a client.
+#[derive(Debug, Clone, Copy)]
+pub enum KafkaStage {
+    /// A record in the producer's queue.
+    Queue,
+    /// A request before it was on the wire.
+    Send,
+    /// A request until its answer.
+    RoundTrip,
+}
+
+/// Shows what a client of the cluster measured of a stage over its last interval.
+pub fn kafka_client(client: KafkaClient, stage: KafkaStage, mean: Duration, longest: Duration) {
+    let client = match client {
+        KafkaClient::Producer => "producer",
+        KafkaClient::Consumer => "consumer",
+    };
+    let stage = match stage {
+        KafkaStage::Queue => "queue",
+        KafkaStage::Send => "send",
+        KafkaStage::RoundTrip => "round_trip",
+    };
+    for (statistic, value) in [("avg", mean), ("max", longest)] {
+        gauge!(
+            catalogue::KAFKA_CLIENT_LATENCY.name,
+            "client" => client,
+            "stage" => stage,
+            "statistic" => statistic
+        )
+        .set(value);
+    }
+}
+
 impl QueueMetrics {
     /// Records a send that the log acknowledged.
     pub fn sent(&self, took: Duration) {

@@ -168,6 +168,10 @@ const REAL: &[Family] = &[
     gauge("redis_connected_clients", &[]),
     gauge("redis_memory_used_bytes", &[]),
     counter("time_sale_db_pool_wait_seconds_total", &[]),
+    gauge(
+        "time_sale_kafka_client_latency_seconds",
+        &["client", "stage", "statistic"],
+    ),
 ];
 
 /// Every family that a host exports after some load on these backends.

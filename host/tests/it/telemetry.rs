@@ -9,8 +9,8 @@ use std::{
 use serde_json::json;
 
 use super::{
-    families::{ERRORS, OPERATIONS, REASONS, Shape, families},
-    support::{ASYNCHRONOUS, FAULTY, Host, VERSIONS, repository},
+    families::{ERRORS, Family, OPERATIONS, REASONS, Shape, families},
+    support::{ASYNCHRONOUS, FAULTY, Host, VERSIONS, eventually, repository},
 };
 
 /// Buys in every way in which a purchase can end without waiting for a deadline, through every version.
@@ -85,14 +85,24 @@ async fn every_counter_stands_at_zero_before_its_first_event() {
 async fn the_families_have_their_names_kinds_and_labels_to_the_letter() {
     let host = Host::start().await;
     mixed_load(&host).await;
-    let metrics = host.at_rest().await;
+    let world = host.setup().world();
+    // The cluster's client says what it measured only every few seconds.
+    let metrics = eventually("every family", async || {
+        let metrics = host.at_rest().await;
+        let declared =
+            |family: &&Family| metrics.text.contains(&format!("# TYPE {} ", family.name));
+        match families(world).find(|family| !declared(family)) {
+            Some(missing) => Err(missing.name),
+            None => Ok(metrics),
+        }
+    })
+    .await;
     let declared: BTreeSet<(&str, &str)> = metrics
         .text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .filter(|(name, _)| !name.starts_with("process_"))
         .collect();
-    let world = host.setup().world();
     let expected = families(world).map(|family| (family.name, family.shape.name()));
     assert_eq!(declared, expected.collect());
     for family in families(world) {

@@ -9,8 +9,11 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
+use rdkafka::statistics::{Statistics, Window};
+
 use super::{KafkaOptions, unavailable};
 use crate::backend::BackendError;
+use crate::telemetry::queue::{KafkaClient, KafkaStage, kafka_client};
 
 /// How long a request to a broker may go unanswered.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,6 +21,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often a member is heard, and hears that partitions are to move.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the producer and the member of the group say what they measured.
+const STATISTICS_EVERY: Duration = Duration::from_secs(5);
 /// The longest pause between two tries to reach a broker.
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
 
@@ -67,6 +72,7 @@ impl Settings {
         let mut config = self.common.clone();
         let timeout = milliseconds(self.produce_timeout);
         config
+            .set("statistics.interval.ms", milliseconds(STATISTICS_EVERY))
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("message.timeout.ms", &timeout)
@@ -82,6 +88,7 @@ impl Settings {
     pub fn member(&self) -> ClientConfig {
         let mut config = self.observer();
         config
+            .set("statistics.interval.ms", milliseconds(STATISTICS_EVERY))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", milliseconds(SESSION_TIMEOUT))
             .set("heartbeat.interval.ms", milliseconds(HEARTBEAT))
@@ -143,9 +150,40 @@ impl ClientContext for Voice {
         // The log has said it, and whoever waits for an answer is told.
         tracing::debug!("{error}: {reason}");
     }
+
+    fn stats(&self, statistics: Statistics) {
+        measure(&statistics);
+    }
 }
 
 impl ConsumerContext for Voice {}
+
+/// Hands on how long the slowest broker kept records and requests; of a stage that had none nothing is said.
+fn measure(statistics: &Statistics) {
+    let client = match statistics.client_type.as_str() {
+        "producer" => KafkaClient::Producer,
+        _ => KafkaClient::Consumer,
+    };
+    let brokers = || statistics.brokers.values();
+    let queue = brokers().filter_map(|it| it.int_latency.as_ref());
+    let send = brokers().filter_map(|it| it.outbuf_latency.as_ref());
+    let round_trip = brokers().filter_map(|it| it.rtt.as_ref());
+    for (stage, windows) in [
+        (KafkaStage::Queue, queue.collect::<Vec<&Window>>()),
+        (KafkaStage::Send, send.collect()),
+        (KafkaStage::RoundTrip, round_trip.collect()),
+    ] {
+        let slowest = windows
+            .into_iter()
+            .filter(|window| window.cnt > 0)
+            .max_by_key(|window| window.max);
+        if let Some(window) = slowest {
+            let [mean, longest] = [window.avg, window.max]
+                .map(|micros| Duration::from_micros(micros.max(0).unsigned_abs()));
+            kafka_client(client, stage, mean, longest);
+        }
+    }
+}
 
 /// The names and values of a properties file; blank lines and those that begin with `#` say nothing.
 pub fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
