@@ -26,9 +26,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::log::{
-    DEAD_LETTER_OFFSET, DEAD_LETTER_REASON, DEAD_LETTERS, NewRecord, REQUESTS, Record,
-};
+use super::log::{DEAD_LETTERS, NewRecord, REQUESTS, Record};
 use super::{BackendError, System};
 use crate::domain::{Place, RequestId, Ticket};
 use consumer::Consumer;
@@ -141,23 +139,9 @@ impl Cluster {
 
     /// Appends a request that cannot be settled to the dead letters, with the reason, and returns once it is durable; to commit past it is the caller's.
     ///
-    /// Called again for the same record it appends again.
+    /// Called again for the same record it appends again. What is too long to be sent again is cut.
     pub async fn dead_letter(&self, record: &Record, reason: &str) -> Result<Place, BackendError> {
-        let Place { partition, offset } = record.place;
-        let mut headers = record.headers.clone();
-        for (name, value) in [
-            (DEAD_LETTER_REASON, reason.to_owned()),
-            (DEAD_LETTER_PARTITION, partition.to_string()),
-            (DEAD_LETTER_OFFSET, offset.to_string()),
-        ] {
-            headers.push((name.to_owned(), value.into_bytes()));
-        }
-        let letter = NewRecord {
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers,
-            request_id: record.request_id.clone(),
-        };
+        let letter = message::letter(record, reason);
         let topic = self.topics.name(DEAD_LETTERS);
         self.sender.send(&topic, &letter, "bury the record").await
     }

@@ -13,6 +13,8 @@ use crate::{
 
 /// The shape that this host writes, and the only one that it reads.
 const SCHEMA: &str = "1";
+/// Characters of an id at most; those of this host are shorter, and no store takes them at any length.
+const ID_MAX: usize = 128;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,15 +64,21 @@ pub fn decode(record: &Record) -> Result<Request, DeadLetter> {
     let value: Value = serde_json::from_slice(&record.value).map_err(|_| DeadLetter::Malformed)?;
     let read = || {
         Some(Request {
-            id: RequestId(value.request_id),
+            id: RequestId(storable(&value.request_id)?.to_owned()),
             key: None,
             sale_id: value.time_sale_id,
             user_id: (value.user_id > 0).then_some(value.user_id)?,
             quantity: (value.quantity > 0).then_some(value.quantity)?,
             accepted_at: header("acceptedAt")?.parse::<Timestamp>().ok()?,
             version: Version::parse(header("version")?)?,
-            revision: RevisionId(header("revision")?.to_owned()),
+            revision: RevisionId(storable(header("revision")?)?.to_owned()),
         })
     };
     read().ok_or(DeadLetter::Malformed)
+}
+
+/// An id that every store can keep: one that it refuses would hold up the line for ever.
+fn storable(id: &str) -> Option<&str> {
+    let plain = id.bytes().all(|byte| byte.is_ascii_graphic());
+    (plain && (1..=ID_MAX).contains(&id.len())).then_some(id)
 }

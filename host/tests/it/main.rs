@@ -1,7 +1,7 @@
 //! The host from outside: the real binary, real components, real buyers, and the database as judge.
 //!
 //! Each module is one promise of the product; `support` starts hosts and buys from them.
-//! `faults` and `hosts` need real services, and so are compiled with the feature `services` alone.
+//! `faults`, `hosts` and `records` need real services, and so are compiled with the feature `services` alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,6 +28,8 @@ mod interface;
 mod isolation;
 mod listing;
 mod purchase;
+#[cfg(feature = "services")]
+mod records;
 mod retries;
 mod sellers;
 mod series;

@@ -5,11 +5,16 @@
 use jiff::Timestamp;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
-use crate::backend::log::{NewRecord, Record};
+use super::DEAD_LETTER_PARTITION;
+use crate::backend::log::{DEAD_LETTER_OFFSET, DEAD_LETTER_REASON, NewRecord, Record};
 use crate::domain::{Place, RequestId};
 
 /// Header of a request: its id.
 const REQUEST_ID: &str = "requestId";
+/// Bytes of a dead letter's value at most, and of all that is not its value: together less than producers send and brokers take by default.
+const HALF_A_LETTER: usize = 450_000;
+/// What a header takes beside its name and value, at most.
+const HEADER_OVERHEAD: usize = 10;
 
 /// The headers of a record to be sent.
 pub fn headers(record: &NewRecord) -> OwnedHeaders {
@@ -24,6 +29,36 @@ pub fn headers(record: &NewRecord) -> OwnedHeaders {
                 value: Some(value),
             })
         })
+}
+
+/// A record as a dead letter, with the reason.
+///
+/// What is too long to be sent again is cut: the whole stands at the place that the letter names.
+pub fn letter(record: &Record, reason: &str) -> NewRecord {
+    let mut letter = NewRecord {
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+        request_id: record.request_id.clone(),
+    };
+    let id = record.request_id.as_ref().map_or(0, |id| id.0.len());
+    let length = |(name, value): &(String, Vec<u8>)| name.len() + value.len() + HEADER_OVERHEAD;
+    let headers: usize = record.headers.iter().map(length).sum();
+    if id + headers + letter.key.len() > HALF_A_LETTER {
+        letter.key.clear();
+        letter.headers.clear();
+        letter.request_id = None;
+    }
+    letter.value.truncate(HALF_A_LETTER);
+    let Place { partition, offset } = record.place;
+    for (name, value) in [
+        (DEAD_LETTER_REASON, reason.to_owned()),
+        (DEAD_LETTER_PARTITION, partition.to_string()),
+        (DEAD_LETTER_OFFSET, offset.to_string()),
+    ] {
+        letter.headers.push((name.to_owned(), value.into_bytes()));
+    }
+    letter
 }
 
 /// The record of a message; none where its place makes no sense.

@@ -15,7 +15,7 @@ use sqlx::{
 use super::Setup;
 
 /// A sale with its orders and refusals, as one snapshot.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub struct Ledger {
     pub quantity: u64,
     pub remaining: u64,
@@ -24,7 +24,7 @@ pub struct Ledger {
     pub refusals: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub struct OrderRow {
     pub id: u64,
     pub request_id: String,
@@ -115,6 +115,15 @@ impl Ledger {
             "what remains is not what was not sold"
         );
     }
+}
+
+#[cfg(feature = "services")]
+/// What PostgreSQL says of a request, whoever may ask the host for it: `SUCCESS`, why it failed for ever, or nothing yet.
+pub async fn decision(setup: &Setup, request: &str) -> Option<String> {
+    let mut database = setup.world().postgres().await.unwrap();
+    let query = "SELECT coalesce(reason, 'SUCCESS') FROM decisions WHERE request_id = $1";
+    let query = sqlx::query_scalar(query).bind(request);
+    query.fetch_optional(&mut database).await.unwrap()
 }
 
 /// Keeps everybody from buying in a sale, as a stuck session might, until it is dropped: takes its row, or the one writer of SQLite.

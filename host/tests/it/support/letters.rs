@@ -3,7 +3,7 @@
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    message::{BorrowedMessage, Headers as _},
+    message::{Headers as _, OwnedMessage},
 };
 use sqlx::{Row as _, sqlite::SqliteRow};
 
@@ -15,6 +15,7 @@ const REASON: &str = "dead-letter-reason";
 /// A record among the dead letters.
 #[derive(Debug, PartialEq)]
 pub struct DeadLetter {
+    /// Empty where the record did not say.
     pub request_id: String,
     pub reason: String,
 }
@@ -24,8 +25,8 @@ pub async fn dead_letters(setup: &Setup) -> Vec<DeadLetter> {
     match setup.world().kafka(TOPIC) {
         None => in_the_log(setup).await,
         Some((brokers, topic)) => {
-            let read = tokio::task::spawn_blocking(move || in_kafka(&brokers, &topic));
-            read.await.unwrap()
+            let read = tokio::task::spawn_blocking(move || read(&brokers, &topic));
+            read.await.unwrap().iter().map(letter).collect()
         }
     }
 }
@@ -39,7 +40,7 @@ async fn in_the_log(setup: &Setup) -> Vec<DeadLetter> {
         let headers: Vec<(String, Vec<u8>)> = serde_json::from_str(row.get("headers")).unwrap();
         let reason = headers.into_iter().find(|(name, _)| name == REASON);
         DeadLetter {
-            request_id: row.get("request_id"),
+            request_id: row.get::<Option<_>, _>("request_id").unwrap_or_default(),
             reason: String::from_utf8(reason.unwrap().1).unwrap(),
         }
     };
@@ -47,7 +48,7 @@ async fn in_the_log(setup: &Setup) -> Vec<DeadLetter> {
 }
 
 /// Reads a topic from its beginning to the end that it has now; joins no group.
-fn in_kafka(brokers: &str, topic: &str) -> Vec<DeadLetter> {
+pub fn read(brokers: &str, topic: &str) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "nobody")
@@ -56,30 +57,30 @@ fn in_kafka(brokers: &str, topic: &str) -> Vec<DeadLetter> {
         .unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
     let mut assigned = TopicPartitionList::new();
-    let mut letters = 0;
+    let mut records = 0;
     for partition in metadata.topics()[0].partitions() {
         let (first, end) = consumer
             .fetch_watermarks(topic, partition.id(), PATIENCE)
             .unwrap();
-        letters += end - first;
+        records += end - first;
         assigned
             .add_partition_offset(topic, partition.id(), Offset::Beginning)
             .unwrap();
     }
     consumer.assign(&assigned).unwrap();
     drop(assigned);
-    let next = |_| letter(&consumer.poll(PATIENCE).unwrap().unwrap());
-    (0..letters).map(next).collect()
+    let next = |_| consumer.poll(PATIENCE).unwrap().unwrap().detach();
+    (0..records).map(next).collect()
 }
 
-fn letter(message: &BorrowedMessage<'_>) -> DeadLetter {
+fn letter(message: &OwnedMessage) -> DeadLetter {
     let header = |name| {
         let mut headers = message.headers().unwrap().iter();
-        let header = headers.find(|header| header.key == name).unwrap();
-        String::from_utf8(header.value.unwrap().to_vec()).unwrap()
+        let header = headers.find(|header| header.key == name)?;
+        Some(String::from_utf8(header.value.unwrap().to_vec()).unwrap())
     };
     DeadLetter {
-        request_id: header("requestId"),
-        reason: header(REASON),
+        request_id: header("requestId").unwrap_or_default(),
+        reason: header(REASON).unwrap(),
     }
 }
