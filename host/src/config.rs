@@ -194,7 +194,7 @@ pub struct Limits {
     /// How long a Redis lock lives when nobody releases it, in milliseconds.
     #[arg(long, env = "TIMESALE_LOCK_LEASE_MS", default_value_t = 3_000)]
     pub lock_lease_ms: u64,
-    /// The longest from the grant of a Redis lock to the commit under it, in milliseconds.
+    /// The longest from the grant of a Redis lock to the commit under it, in milliseconds; 0 is no bound.
     #[arg(long, env = "TIMESALE_LOCK_HOLD_MS", default_value_t = 2_500)]
     pub lock_hold_ms: u64,
     /// Linear memory that one call may take, in bytes.
@@ -230,7 +230,7 @@ impl Limits {
             ("TIMESALE_TRANSACTION_HOLD_MS", self.transaction_hold_ms),
             ("TIMESALE_ROW_LOCK_WAIT_MS", self.row_lock_wait_ms),
             ("TIMESALE_LOCK_WAIT_MS", self.lock_wait_ms),
-            ("TIMESALE_LOCK_HOLD_MS", self.lock_hold_ms),
+            ("TIMESALE_LOCK_LEASE_MS", self.lock_lease_ms),
             ("TIMESALE_HOST_CALLS_MAX", u64::from(self.host_calls_max)),
             ("TIMESALE_BACKLOG_MAX", self.backlog_max),
             (
@@ -258,6 +258,7 @@ impl Limits {
                 "TIMESALE_CALL_DEADLINE_MS",
                 self.call_deadline_ms,
             ),
+            // No bound, 0, is below every lease.
             (
                 "TIMESALE_LOCK_HOLD_MS",
                 self.lock_hold_ms,
@@ -309,9 +310,12 @@ impl Limits {
         Duration::from_millis(self.transaction_hold_ms)
     }
 
-    /// The longest from the grant of a Redis lock to the commit under it.
-    pub const fn lock_hold(&self) -> Duration {
-        Duration::from_millis(self.lock_hold_ms)
+    /// The longest from the grant of a Redis lock to the commit under it, if that is bounded.
+    pub const fn lock_hold(&self) -> Option<Duration> {
+        match self.lock_hold_ms {
+            0 => None,
+            bound => Some(Duration::from_millis(bound)),
+        }
     }
 }
 
@@ -348,6 +352,18 @@ mod tests {
     #[test]
     fn a_hold_as_long_as_the_lease_is_refused() {
         let refusal = validate(&["--lock-hold-ms", "3000"]).unwrap_err();
+        assert!(refusal.contains("TIMESALE_LOCK_LEASE_MS"), "{refusal}");
+    }
+
+    #[test]
+    fn a_hold_of_zero_is_no_bound_and_leaves_the_lease_its_own() {
+        assert_eq!(
+            validate(&["--lock-hold-ms", "0", "--lock-lease-ms", "1"]),
+            Ok(())
+        );
+        let cli = Cli::parse_from(["timesale", "--lock-hold-ms", "0"]);
+        assert_eq!(cli.config.limits.lock_hold(), None);
+        let refusal = validate(&["--lock-hold-ms", "0", "--lock-lease-ms", "0"]).unwrap_err();
         assert!(refusal.contains("TIMESALE_LOCK_LEASE_MS"), "{refusal}");
     }
 

@@ -219,8 +219,9 @@ impl HostTransaction for CallState {
         observed
             .call
             .note_limit(LimitName::TransactionHold, hold, bound);
-        if let Some(granted) = open.fenced_since {
-            let (held, bound) = (granted.elapsed(), observed.call.limits().lock_hold());
+        let bound = observed.call.limits().lock_hold();
+        if let (Some(granted), Some(bound)) = (open.fenced_since, bound) {
+            let held = granted.elapsed();
             observed.call.note_limit(LimitName::LockHold, held, bound);
             if held > bound {
                 open.roll_back().await;

@@ -142,7 +142,8 @@ impl HostLock for CallState {
         let limits = observed.call.limits();
         let wait = bounded(wait_ms, limits.lock_wait_ms).min(observed.call.time_left());
         // Never shorter than what may pass until the commit under it.
-        let lease = bounded(lease_ms, limits.lock_lease_ms).max(limits.lock_hold());
+        let shortest = limits.lock_hold().unwrap_or_default();
+        let lease = bounded(lease_ms, limits.lock_lease_ms).max(shortest);
         let backends = observed.backends();
         let seed = backends.database.max_fence();
         let grant = match backends.redis.acquire(&key, wait, lease, seed).await {

@@ -1,7 +1,7 @@
 //! The host from outside: the real binary, real components, real buyers, and the database as judge.
 //!
 //! Each module is one promise of the product; `support` starts hosts and buys from them.
-//! `faults`, `hosts` and `records` need real services, and so are compiled with the feature `services` alone.
+//! `faults`, `fence`, `hosts` and `records` need real services, and so are compiled with the feature `services` alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,6 +20,8 @@ mod embedded;
 mod families;
 #[cfg(feature = "services")]
 mod faults;
+#[cfg(feature = "services")]
+mod fence;
 mod hangup;
 #[cfg(feature = "services")]
 mod hosts;

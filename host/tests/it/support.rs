@@ -1,6 +1,6 @@
 //! Hosts to test: started on a data folder of their own, stopped in every way there is, started again.
 //!
-//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` are there to be harmed.
+//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` are there to be harmed, and `proxy` is the way to them.
 
 pub mod answer;
 pub mod crowd;
@@ -10,6 +10,8 @@ pub mod letters;
 pub mod load;
 pub mod metrics;
 pub mod process;
+#[cfg(feature = "services")]
+pub mod proxy;
 #[cfg(feature = "services")]
 pub mod services;
 pub mod setup;

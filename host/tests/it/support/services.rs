@@ -1,6 +1,9 @@
 //! Real services that a test may harm: started for it alone by `.ci/services`, stopped when dropped.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
 
 use tempfile::TempDir;
 
@@ -9,6 +12,8 @@ use super::{repository, world::Urls};
 /// A set of services in a folder of its own.
 pub struct Services {
     folder: TempDir,
+    /// Where Kafka's clients are sent, if not to its own port.
+    advertised: Option<u16>,
 }
 
 /// One of them, by the name that the script knows it by.
@@ -20,6 +25,8 @@ pub enum Service {
 }
 
 impl Service {
+    const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Kafka];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
@@ -32,15 +39,25 @@ impl Service {
 impl Services {
     /// All of them.
     pub async fn start() -> Self {
-        Self::start_some(&[Service::Postgres, Service::Redis, Service::Kafka]).await
+        Self::start_some(&Service::ALL).await
+    }
+
+    /// All of them, with a broker that sends its clients to this port.
+    pub async fn start_advertising(port: u16) -> Self {
+        Self::start_these(&Service::ALL, Some(port)).await
     }
 
     /// These of them.
     pub async fn start_some(some: &[Service]) -> Self {
+        Self::start_these(some, None).await
+    }
+
+    async fn start_these(these: &[Service], advertised: Option<u16>) -> Self {
         let services = Self {
             folder: TempDir::new().unwrap(),
+            advertised,
         };
-        for service in some {
+        for service in these {
             services.tell("start", *service).await;
         }
         services
@@ -58,7 +75,7 @@ impl Services {
 
     /// How to reach those that run.
     pub fn urls(&self) -> Urls {
-        let output = Self::run(self.folder.path(), &["env"]);
+        let output = Self::run(self.folder.path(), None, &["env"]);
         let lines = String::from_utf8(output.stdout).unwrap();
         let of = |name: &str| {
             let mut pairs = lines.lines().filter_map(|line| line.split_once('='));
@@ -74,15 +91,19 @@ impl Services {
 
     async fn tell(&self, command: &'static str, service: Service) {
         let folder = self.folder.path().to_owned();
-        let told =
-            tokio::task::spawn_blocking(move || Self::run(&folder, &[command, service.name()]));
+        let advertised = self.advertised;
+        let told = tokio::task::spawn_blocking(move || {
+            Self::run(&folder, advertised, &[command, service.name()])
+        });
         told.await.unwrap();
     }
 
-    fn run(folder: &std::path::Path, arguments: &[&str]) -> Output {
+    fn run(folder: &Path, advertised: Option<u16>, arguments: &[&str]) -> Output {
+        let advertised = advertised.map(|port| ("KAFKA_ADVERTISED_PORT", port.to_string()));
         let output = Command::new(repository().join(".ci/services"))
             .args(arguments)
             .env("SERVICES_DIR", folder)
+            .envs(advertised)
             .stdin(Stdio::null())
             .output()
             .unwrap();
