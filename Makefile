@@ -12,7 +12,7 @@ export TIMESALE_STRATEGIES ?= strategies
 TEST_SERVICES = target/services/test
 SOFTWARE = $(CURDIR)/target/services/software/debian
 
-.PHONY: run test test-embedded test-services up down plugins test-plugins plugin tools lint clean
+.PHONY: run test test-embedded test-services storm up down plugins test-plugins plugin tools lint clean
 
 ## run: serve v1, v2 and v3 on the embedded default
 run: rust plugins
@@ -30,7 +30,7 @@ test-embedded: rust test-plugins tools
 
 # Tests that need real services are compiled with the feature `services` alone.
 # Those of the module `embedded` are about what is only true without services.
-# Those of the module `faults` harm services, so each starts a set of its own, and they run one at a time.
+# Those of the module `faults` harm services, so each starts a set of its own, and they run one at a time; those of `storm` take as long as they are told to, and wait for `make storm`.
 # Where a URL is missing, services are started here, beside those of `make up`, and stopped whatever happens.
 ## test-services: the tests on PostgreSQL, Redis and Kafka: those of DATABASE_URL, REDIS_URL and KAFKA_BROKERS, or some started here
 test-services: rust test-plugins tools
@@ -46,9 +46,22 @@ test-services: rust test-plugins tools
 	fi; \
 	export TIMESALE_TEST_BACKENDS=real; failed=0; \
 	$(CARGO) test --locked -p timesale --lib --features services || failed=1; \
-	$(CARGO) test --locked -p timesale --test it --features services -- --skip embedded:: --skip faults:: --test-threads=4 || failed=1; \
+	$(CARGO) test --locked -p timesale --test it --features services -- --skip embedded:: --skip faults:: --skip storm:: --test-threads=4 || failed=1; \
 	$(CARGO) test --locked -p timesale --test it --features services -- --test-threads=1 faults:: || failed=1; \
 	exit $$failed
+
+# The books are checked after every 25 faults or so; 10,000 take hours.
+# Services are started for it alone, whatever DATABASE_URL and its like say, and stopped even where it is interrupted.
+N ?= 200
+
+## storm N=200 SEED=1: so many faults under load on two hosts and their services; the seed has them come again in the same order
+storm: rust test-plugins
+	@folder=$$(mktemp -d) && chmod o+x "$$folder" || exit; \
+	trap 'for set in "$$folder"/.tmp*/; do test ! -e "$$set/lock" || SERVICES_DIR=$$set .ci/services kill; done; rm -rf "$$folder"' EXIT; \
+	trap 'exit 130' INT TERM; \
+	export TMPDIR="$$folder" STORM_FAULTS=$(N) $(if $(SEED),STORM_SEED=$(SEED)); \
+	$(CARGO) test --locked -p timesale --test it --features services -- \
+		--nocapture --test-threads=1 storm::
 
 ## up: start PostgreSQL, Redis and Kafka on loopback, to try the real thing without Docker; prints the lines to export
 up:

@@ -1,8 +1,10 @@
 //! Hosts to test: started on a data folder of their own, stopped in every way there is, started again.
 //!
-//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` are there to be harmed, and `proxy` is the way to them.
+//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, and `proxy` is the way to services.
 
 pub mod answer;
+#[cfg(feature = "services")]
+pub mod clock;
 pub mod crowd;
 pub mod ledger;
 pub mod letters;

@@ -67,6 +67,11 @@ impl Load {
         within("answers under load", answered).await.unwrap();
     }
 
+    /// How many buyers have their last answer.
+    pub fn so_far(&self) -> u64 {
+        *self.answered.borrow()
+    }
+
     /// Lets nobody new come, and waits for the last answers of those who came.
     pub async fn end(self) -> Vec<Buyer> {
         self.stop.store(true, Ordering::Relaxed);
@@ -78,11 +83,13 @@ impl Load {
 /// Buys with one key, going to the next of these hosts whenever one is gone or has no answer that lasts, and follows what was accepted to its end.
 pub async fn insist(shops: &[Shop], version: &str, sale: u64, user: u64, quantity: u64) -> Buyer {
     let insisting = async {
+        // A key is the user's in every sale, and the same users come to the next.
+        let key = format!("load-{sale}");
         // Buyers of one version do not all begin at the same host.
         let mut turns = shops.iter().cycle().skip((user / 4) as usize % shops.len());
         loop {
             let purchase = turns.next().unwrap().buy(version, sale, user, quantity);
-            match purchase.key("load").try_send().await {
+            match purchase.key(&key).try_send().await {
                 Ok(answer) if lasts(&answer) => break answer,
                 _ => tokio::time::sleep(BACK_OFF).await,
             }

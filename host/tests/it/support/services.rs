@@ -68,6 +68,11 @@ impl Services {
         self.tell("start", service).await;
     }
 
+    /// Asks one to stop, and starts it again.
+    pub async fn restart(&self, service: Service) {
+        self.tell("restart", service).await;
+    }
+
     /// Ends one on the spot, as a crash of its machine would.
     pub async fn kill(&self, service: Service) {
         self.tell("kill", service).await;
