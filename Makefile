@@ -8,6 +8,9 @@ TEST_STRATEGIES = $(STRATEGIES) plugins/one-step=v9 plugins/faulty
 
 export TIMESALE_STRATEGIES ?= strategies
 
+# Of the whole workspace, as `make test-embedded` is, so that both share what they compile: cargo chooses the features of dependencies for all that it is asked for.
+SERVICES_TEST = $(CARGO) test --locked --workspace --features timesale/services
+
 # What `make test-services` starts, and where `.ci/services` unpacks programs that the machine lacks.
 TEST_SERVICES = target/services/test
 SOFTWARE = $(CURDIR)/target/services/software/debian
@@ -45,9 +48,9 @@ test-services: rust test-plugins tools
 		export PATH="$$PATH:$(SOFTWARE)/usr/bin" LD_LIBRARY_PATH="$(SOFTWARE)/usr/lib/$$(uname -m)-linux-gnu"; \
 	fi; \
 	export TIMESALE_TEST_BACKENDS=real; failed=0; \
-	$(CARGO) test --locked -p timesale --lib --features services || failed=1; \
-	$(CARGO) test --locked -p timesale --test it --features services -- --skip embedded:: --skip faults:: --skip storm:: --test-threads=4 || failed=1; \
-	$(CARGO) test --locked -p timesale --test it --features services -- --test-threads=1 faults:: || failed=1; \
+	$(SERVICES_TEST) --lib || failed=1; \
+	$(SERVICES_TEST) --test it -- --skip embedded:: --skip faults:: --skip storm:: --test-threads=4 || failed=1; \
+	$(SERVICES_TEST) --test it -- --test-threads=1 faults:: || failed=1; \
 	exit $$failed
 
 # The books are checked after every 25 faults or so; 10,000 take hours.
@@ -60,8 +63,7 @@ storm: rust test-plugins
 	trap 'for set in "$$folder"/.tmp*/; do test ! -e "$$set/lock" || SERVICES_DIR=$$set .ci/services kill; done; rm -rf "$$folder"' EXIT; \
 	trap 'exit 130' INT TERM; \
 	export TMPDIR="$$folder" STORM_FAULTS=$(N) $(if $(SEED),STORM_SEED=$(SEED)); \
-	$(CARGO) test --locked -p timesale --test it --features services -- \
-		--nocapture --test-threads=1 storm::
+	$(SERVICES_TEST) --test it -- --nocapture --test-threads=1 storm::
 
 ## up: start PostgreSQL, Redis and Kafka on loopback, to try the real thing without Docker; prints the lines to export
 up:
