@@ -87,13 +87,13 @@ plugin: rust
 	@test -n "$(P)" || { echo "say which: make plugin P=<folder of the crate>"; exit 2; }
 	$(CARGO) run --quiet --locked -p bundle -- --out $(TIMESALE_STRATEGIES) $(P)
 
-## tools: fetch promtool for the tests
-tools: target/tools/promtool
+## tools: fetch Prometheus and Alertmanager for the tests
+tools: target/tools/prometheus target/tools/alertmanager
 
-target/tools/promtool:
-	@.ci/tools promtool
+target/tools/prometheus target/tools/alertmanager:
+	@.ci/tools $(@F)
 
-## lint: formatting, clippy, and what cargo-deny says where it is installed
+## lint: formatting, clippy, alert rules and their tests, and what cargo-deny says where it is installed
 lint: rust
 	@.ci/lint
 
