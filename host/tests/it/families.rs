@@ -179,3 +179,10 @@ pub fn families(on: &World) -> impl Iterator<Item = &'static Family> {
     let own = if on.is_real() { REAL } else { EMBEDDED };
     FAMILIES.iter().chain(own)
 }
+
+/// The labels of a family on whatever backends; none where there is no such family.
+pub fn labels(name: &str) -> Option<&'static [&'static str]> {
+    let mut all = FAMILIES.iter().chain(EMBEDDED).chain(REAL);
+    all.find(|family| family.name == name)
+        .map(|family| family.labels)
+}

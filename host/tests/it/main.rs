@@ -16,6 +16,7 @@ mod actuator;
 mod bounds;
 mod contract;
 mod crash;
+mod dashboards;
 mod embedded;
 mod families;
 #[cfg(feature = "services")]

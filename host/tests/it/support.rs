@@ -1,6 +1,6 @@
 //! Hosts to test: started on a data folder of their own, stopped in every way there is, started again.
 //!
-//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, and `proxy` is the way to services.
+//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, and `proxy` is the way to services.
 
 pub mod answer;
 #[cfg(feature = "services")]
@@ -11,9 +11,11 @@ pub mod letters;
 #[cfg(feature = "services")]
 pub mod load;
 pub mod metrics;
+pub mod monitoring;
 pub mod process;
 #[cfg(feature = "services")]
 pub mod proxy;
+pub mod query;
 #[cfg(feature = "services")]
 pub mod services;
 pub mod setup;
