@@ -10,6 +10,7 @@ pub mod log;
 pub mod memory;
 pub mod places;
 pub mod postgres;
+pub mod probe;
 pub mod queue;
 pub mod record;
 pub mod redis;
@@ -121,6 +122,17 @@ pub enum System {
     Redis,
     /// The log.
     Kafka,
+}
+
+impl System {
+    /// Its name among the capabilities, in health and in the metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Database => "db",
+            Self::Redis => "redis",
+            Self::Kafka => "kafka",
+        }
+    }
 }
 
 /// Why a backend did not do what it was asked.

@@ -1,6 +1,6 @@
 //! Whether the host can serve, and what keeps it from it, in the shape of Spring's Actuator.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use axum::{
     Json as Reply, Router,
@@ -12,10 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::App;
-use crate::backend::{BackendError, System};
-
-/// How long a backend may take to answer before it counts as down.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::backend::{System, probe::Probed};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -27,50 +24,9 @@ pub(super) fn routes() -> Router<App> {
         )
 }
 
-/// A backend, and whether it answers.
-struct Probed {
-    system: System,
-    implementation: &'static str,
-    up: bool,
-}
-
-impl Probed {
-    const fn component(&self) -> &'static str {
-        match self.system {
-            System::Database => "db",
-            System::Redis => "redis",
-            System::Kafka => "kafka",
-        }
-    }
-
-    fn body(&self) -> Value {
-        // Spring's name for it, which dashboards know.
-        let key = match self.system {
-            System::Database => "database",
-            System::Redis | System::Kafka => "implementation",
-        };
-        json!({ "status": status(self.up), "details": { key: self.implementation } })
-    }
-}
-
 /// Every component by itself; UP as a whole while the database answers and at least one strategy has all that it needs.
 async fn health(State(app): State<App>) -> Response {
-    let backends = &app.backends;
-    let (database, redis, kafka) = tokio::join!(
-        answers(backends.database.ping()),
-        answers(backends.redis.ping()),
-        answers(backends.kafka.ping()),
-    );
-    let probed = [
-        (System::Database, backends.database.name(), database),
-        (System::Redis, backends.redis.name(), redis),
-        (System::Kafka, backends.kafka.name(), kafka),
-    ]
-    .map(|(system, implementation, up)| Probed {
-        system,
-        implementation,
-        up,
-    });
+    let probed = app.backends.probe().await;
     let mut serving = false;
     let strategies: BTreeMap<&str, Value> = app
         .registry
@@ -79,7 +35,7 @@ async fn health(State(app): State<App>) -> Response {
             let missing: Vec<&str> = probed
                 .iter()
                 .filter(|probed| !probed.up && strategy.live.needs.contains(&probed.system))
-                .map(Probed::component)
+                .map(|probed| probed.system.label())
                 .collect();
             serving |= missing.is_empty();
             let details = json!({
@@ -91,7 +47,8 @@ async fn health(State(app): State<App>) -> Response {
             (strategy.version().as_str(), body)
         })
         .collect();
-    let ready = database && serving;
+    let database = |probed: &Probed| probed.system == System::Database && probed.up;
+    let ready = probed.iter().any(database) && serving;
     let (code, state) = if app.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE")
     } else if ready {
@@ -101,7 +58,7 @@ async fn health(State(app): State<App>) -> Response {
     };
     let mut components: BTreeMap<&str, Value> = probed
         .iter()
-        .map(|probed| (probed.component(), probed.body()))
+        .map(|probed| (probed.system.label(), component(probed)))
         .collect();
     components.insert(
         "strategies",
@@ -117,20 +74,15 @@ async fn health(State(app): State<App>) -> Response {
     (code, Reply(body)).into_response()
 }
 
-const fn status(up: bool) -> &'static str {
-    if up { "UP" } else { "DOWN" }
+fn component(probed: &Probed) -> Value {
+    // Spring's name for it, which dashboards know.
+    let key = match probed.system {
+        System::Database => "database",
+        System::Redis | System::Kafka => "implementation",
+    };
+    json!({ "status": status(probed.up), "details": { key: probed.implementation } })
 }
 
-async fn answers(ping: impl Future<Output = Result<(), BackendError>>) -> bool {
-    match tokio::time::timeout(PATIENCE, ping).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!("a backend does not answer: {error}");
-            false
-        }
-        Err(_) => {
-            tracing::warn!("a backend does not answer within {PATIENCE:?}");
-            false
-        }
-    }
+const fn status(up: bool) -> &'static str {
+    if up { "UP" } else { "DOWN" }
 }
