@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     domain,
     http::{self, App, KeysInFlight, Shared},
+    reconciler::Reconciler,
     secret,
     settlement::Settlement,
     strategy::{Means, engine::Engine, registry::Registry},
@@ -60,7 +61,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let public = bind("TIMESALE_LISTEN", config.listen).await?;
     let management = bind("TIMESALE_MANAGEMENT_LISTEN", config.management_listen).await?;
 
+    let reconciler = Arc::new(Reconciler::new(Arc::clone(&backends)));
     let app = Arc::new(Shared {
+        reconciler: Arc::clone(&reconciler),
         registry: Arc::clone(&registry),
         means,
         backends: Arc::clone(&backends),
@@ -98,6 +101,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         registry,
     };
     background.spawn(settlement.run(stop.clone()));
+    background.spawn(reconciler.run(stop.clone()));
     background.close();
 
     let observed = CancellationToken::new();

@@ -153,6 +153,11 @@ impl Sale {
     }
 }
 
+/// The key of the shared memory under which strategies keep what a sale has left, in decimal: a hint, lowered after each commit.
+pub fn hint_key(sale: SaleId) -> String {
+    format!("time-sale:{sale}")
+}
+
 /// The id of a request: unique for ever, signed by the host's ticket key (see `ticket`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(pub String);

@@ -41,6 +41,7 @@ use crate::{
     capability::Hangup,
     config::Limits,
     domain,
+    reconciler::Reconciler,
     secret::{Secret, Token},
     strategy::{Means, Strategy, registry::Registry},
     telemetry::{self, Telemetry},
@@ -61,6 +62,8 @@ pub struct Shared {
     pub means: Arc<Means>,
     /// The backends, for what the host asks by itself.
     pub backends: Arc<Backends>,
+    /// What it last found is shown at the scrape.
+    pub reconciler: Arc<Reconciler>,
     /// The bounds.
     pub limits: Arc<Limits>,
     /// Signs and verifies request ids.

@@ -1,6 +1,6 @@
 //! timesale: a host for flash-sale strategies written as WebAssembly components.
 //!
-//! The rooms, from the outside in: `http` and `settlement` are the ways in, `strategy` runs guests, `capability` is what guests may ask of the host, `backend` is how it is done.
+//! The rooms, from the outside in: `http` and `settlement` are the ways in, `reconciler` looks on, `strategy` runs guests, `capability` is what guests may ask of the host, `backend` is how it is done.
 //! `telemetry` and `config` are leaves; `app` puts the rooms together.
 //! `ARCHITECTURE.md` has the map and the invariants.
 
@@ -10,6 +10,7 @@ pub mod capability;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod reconciler;
 pub mod secret;
 pub mod settlement;
 pub mod strategy;

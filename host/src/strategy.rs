@@ -99,7 +99,10 @@ impl Strategy {
             self.metrics.rejected(Export::Purchase, reason);
         }
         let result = match ending {
-            Ending::Completed(_) => PurchaseResult::Success,
+            Ending::Completed(ref order) => {
+                self.metrics.ordered(order.quantity);
+                PurchaseResult::Success
+            }
             Ending::Rejected(_) => PurchaseResult::Rejected,
             _ => return ending,
         };
@@ -159,7 +162,10 @@ impl Strategy {
     /// Records that an accepted request reached its final state.
     pub fn settled(&self, request: &Request, decision: &Decision) {
         let (result, reason) = match decision {
-            Decision::Ordered(_) => (PurchaseResult::Success, None),
+            Decision::Ordered(order) => {
+                self.metrics.ordered(order.quantity);
+                (PurchaseResult::Success, None)
+            }
             Decision::Refused(Refusal::Rejected(rejection)) => {
                 (PurchaseResult::Rejected, Some(reason(*rejection)))
             }

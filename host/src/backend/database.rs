@@ -101,6 +101,17 @@ pub enum Denial {
     Taken,
 }
 
+/// Who bought since a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buyers {
+    /// Users with an order.
+    pub active: u64,
+    /// Those of them who had an earlier order in the same sale.
+    pub repeat: u64,
+    /// The first order since then; the first to come where there is none.
+    pub first: OrderId,
+}
+
 /// The database of a host.
 #[derive(Debug)]
 pub enum Database {
@@ -220,9 +231,34 @@ impl Database {
         either!(self, it => it.sales(query).await)
     }
 
-    /// Reads the open sales that sold most, at most `limit`.
-    pub async fn open_sales(&self, now: Timestamp, limit: u32) -> Result<Vec<Sale>, BackendError> {
-        either!(self, it => it.open_sales(now, limit).await)
+    /// Reads the sales that were open at some moment from `since` to `now`, those that sold most, at most `limit`.
+    pub async fn open_sales(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Sale>, BackendError> {
+        either!(self, it => it.open_sales(since, now, limit).await)
+    }
+
+    /// By how many pieces the stock of each of these sales differs from its orders, read at one moment.
+    pub async fn stock_drift(&self, sales: &[SaleId]) -> Result<Vec<(SaleId, u64)>, BackendError> {
+        either!(self, it => it.stock_drift(sales).await)
+    }
+
+    /// How many of the newest orders, at most so many, are not the one decision of their request.
+    pub async fn decision_drift(&self, newest: u32) -> Result<u64, BackendError> {
+        either!(self, it => it.decision_drift(newest).await)
+    }
+
+    /// Counts the buyers of the orders since a moment, among those above `after` and the newest so many.
+    pub async fn buyers(
+        &self,
+        since: Timestamp,
+        after: OrderId,
+        newest: u32,
+    ) -> Result<Buyers, BackendError> {
+        either!(self, it => it.buyers(since, after, newest).await)
     }
 
     /// The highest fencing token that any sale has seen.

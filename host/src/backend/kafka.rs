@@ -5,6 +5,7 @@
 //! `Backends` submits and asks where requests stand, `capability/kafka` publishes, `settlement` consumes, commits and buries.
 
 mod consumer;
+mod edge;
 mod marks;
 mod member;
 mod message;
@@ -24,12 +25,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::log::{DEAD_LETTERS, NewRecord, REQUESTS, Record};
+use super::log::{DEAD_LETTERS, Edge, NewRecord, REQUESTS, Record};
 use super::{BackendError, System};
 use crate::domain::{Place, RequestId, Ticket};
 use consumer::Consumer;
+use edge::EdgeReader;
 use marks::{Marks, Standing};
 use observer::Observer;
 use search::Search;
@@ -72,6 +75,7 @@ pub struct Cluster {
     consumer: Consumer,
     observer: Observer,
     search: Search,
+    edge: EdgeReader,
     marks: Arc<watch::Sender<Marks>>,
     backlog_max: u64,
 }
@@ -98,7 +102,8 @@ impl Cluster {
             sender,
             consumer,
             observer,
-            search: Search::new(settings, requests),
+            search: Search::new(settings.clone(), requests.clone()),
+            edge: EdgeReader::new(settings, requests),
             marks,
             backlog_max: options.backlog_max,
         })
@@ -184,6 +189,17 @@ impl Cluster {
         self.observer.look().await?;
         let unsettled = self.marks.borrow().unsettled();
         self.search.find(request, unsettled).await
+    }
+
+    /// Reads around the offsets that the group committed: at most about `settled_max` records before them, and the first after each.
+    pub async fn edge(
+        &self,
+        late_before: Timestamp,
+        settled_max: u32,
+    ) -> Result<Edge, BackendError> {
+        self.observer.look().await?;
+        let marks = self.marks.borrow().partitions();
+        self.edge.read(marks, late_before, settled_max).await
     }
 
     /// For each partition of the requests, how many the group has not settled; empty while that is not known.

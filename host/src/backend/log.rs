@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,6 +63,17 @@ pub struct Batch {
     /// The requests, at least one, in their order.
     pub records: Vec<Record>,
     next_offset: u64,
+}
+
+/// What lies where the group has settled to: the last requests before, and how long those after have waited.
+#[derive(Debug, Default)]
+pub struct Edge {
+    /// The last requests that the group has settled past.
+    pub settled: Vec<Record>,
+    /// When the oldest request that waits was appended; none where none waits.
+    pub oldest: Option<Timestamp>,
+    /// Requests that wait and were appended before the moment asked for.
+    pub late: u64,
 }
 
 /// The embedded log.
@@ -189,6 +201,32 @@ impl Log {
     /// Notes durably that the requests of a batch are settled.
     pub async fn commit(&self, batch: &Batch) -> Result<(), BackendError> {
         self.commit_to(batch.next_offset).await
+    }
+
+    /// Reads around the committed offset: at most `settled_max` records before it, and the first after it.
+    pub async fn edge(
+        &self,
+        late_before: Timestamp,
+        settled_max: u32,
+    ) -> Result<Edge, BackendError> {
+        let committed = self.committed();
+        let first = committed.saturating_sub(settled_max.into());
+        let mut settled = self.read(first, settled_max.saturating_add(1)).await?;
+        let waits = settled.partition_point(|record| record.place.offset < committed);
+        let oldest = settled.get(waits).map(|record| record.timestamp);
+        settled.truncate(waits);
+        let late = if oldest.is_some_and(|oldest| oldest < late_before) {
+            store::count(&self.file, committed, late_before)
+                .await
+                .map_err(unavailable("count what waits"))?
+        } else {
+            0
+        };
+        Ok(Edge {
+            settled,
+            oldest,
+            late,
+        })
     }
 
     /// How many requests are not settled.

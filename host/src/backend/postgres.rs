@@ -8,6 +8,7 @@
 //! So a batch is one trip, commit included, and a strategy's transaction is one for each of its steps.
 //! Times are kept as whole milliseconds: callers round before they ask, or an order read back differs from the one that was placed.
 
+mod audit;
 mod catalogue;
 mod fault;
 mod keys;

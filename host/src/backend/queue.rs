@@ -2,10 +2,12 @@
 //!
 //! One shape for the embedded file and the cluster, so that no caller knows which it has; what the methods promise is told at each of the two.
 
+use jiff::Timestamp;
+
 use super::{
     BackendError,
     kafka::{self, Cluster},
-    log::{self, Log, NewRecord, Record},
+    log::{self, Edge, Log, NewRecord, Record},
 };
 use crate::domain::{Place, RequestId, Ticket};
 
@@ -115,6 +117,18 @@ impl Queue {
         match self {
             Self::Log(it) => vec![(log::PARTITION, it.lag())],
             Self::Cluster(it) => it.lags(),
+        }
+    }
+
+    /// Reads around the offset from which the group has not settled: at most about `settled_max` records before it, and the first after it.
+    pub async fn edge(
+        &self,
+        late_before: Timestamp,
+        settled_max: u32,
+    ) -> Result<Edge, BackendError> {
+        match self {
+            Self::Log(it) => it.edge(late_before, settled_max).await,
+            Self::Cluster(it) => it.edge(late_before, settled_max).await,
         }
     }
 

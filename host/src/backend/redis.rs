@@ -44,6 +44,8 @@ pub struct RedisStats {
     pub connected_clients: Option<u64>,
     /// Bytes that it has allocated.
     pub used_memory: Option<u64>,
+    /// Reads that found their key since it started, and those that did not.
+    pub keyspace: Option<(u64, u64)>,
 }
 
 /// The shared memory on a server.
@@ -76,6 +78,15 @@ impl Redis {
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, BackendError> {
         let command = cmd("GET").arg(self.server.value(key)).take();
         self.server.query("get", &command).await
+    }
+
+    /// The values of these keys, in their order.
+    pub async fn values(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<_> = keys.iter().map(|key| self.server.value(key)).collect();
+        self.server.query("get", cmd("MGET").arg(keys)).await
     }
 
     /// Sets a key for `ttl`, at most `ttl_max`.
@@ -144,9 +155,11 @@ impl Redis {
             .query("info", cmd("INFO").arg("clients"))
             .await?;
         let memory: InfoDict = self.server.query("info", cmd("INFO").arg("memory")).await?;
+        let stats: InfoDict = self.server.query("info", cmd("INFO").arg("stats")).await?;
         Ok(RedisStats {
             connected_clients: clients.get("connected_clients"),
             used_memory: memory.get("used_memory"),
+            keyspace: stats.get("keyspace_hits").zip(stats.get("keyspace_misses")),
         })
     }
 }

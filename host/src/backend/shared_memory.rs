@@ -27,6 +27,8 @@ pub struct SharedMemoryStats {
     pub connected_clients: Option<u64>,
     /// Bytes that it uses.
     pub used_memory: Option<u64>,
+    /// Reads of the server, whoever's, that found their key since it started, and those that did not.
+    pub keyspace: Option<(u64, u64)>,
 }
 
 impl SharedMemory {
@@ -51,6 +53,14 @@ impl SharedMemory {
         match self {
             Self::Memory(it) => Ok(it.get(key)),
             Self::Redis(it) => it.get(key).await,
+        }
+    }
+
+    /// The values of these keys, in their order.
+    pub async fn values(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
+        match self {
+            Self::Memory(it) => Ok(keys.iter().map(|key| it.get(key)).collect()),
+            Self::Redis(it) => it.values(keys).await,
         }
     }
 
@@ -117,6 +127,7 @@ impl SharedMemory {
                 entries: u64::try_from(it.stats().entries).ok(),
                 connected_clients: None,
                 used_memory: None,
+                keyspace: None,
             },
             Self::Redis(it) => {
                 let stats = it.stats().await.ok();
@@ -124,6 +135,7 @@ impl SharedMemory {
                     entries: None,
                     connected_clients: stats.and_then(|stats| stats.connected_clients),
                     used_memory: stats.and_then(|stats| stats.used_memory),
+                    keyspace: stats.and_then(|stats| stats.keyspace),
                 }
             }
         }

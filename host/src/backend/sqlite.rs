@@ -7,6 +7,7 @@
 //! One connection writes and the callers queue for it in order of arrival; others only read, beside it.
 //! Times are kept as whole milliseconds: callers round before they ask, or an order read back differs from the one that was placed.
 
+mod audit;
 mod catalogue;
 pub(super) mod file;
 mod keys;

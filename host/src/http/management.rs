@@ -25,11 +25,10 @@ use crate::{
     telemetry::{
         catalogue::{self, CATALOGUE, Kind, Metric},
         exposition::{self, Exposition},
+        labels::SALES_SHOWN,
     },
 };
 
-/// Open sales that have series of their own; the rest are summed as `other`.
-const SALES_SHOWN: usize = 50;
 /// Open sales that are looked at for the gauges.
 const SALES_READ: u32 = 1_000;
 
@@ -78,12 +77,9 @@ async fn scrape(app: &App) -> String {
             [(Vec::new(), waited.as_secs_f64())],
         );
     }
-    match app
-        .backends
-        .database
-        .open_sales(domain::now(), SALES_READ)
-        .await
-    {
+    app.reconciler.show(&mut page);
+    let now = domain::now();
+    match app.backends.database.open_sales(now, now, SALES_READ).await {
         Ok(sales) => stock_gauges(sales, &mut page),
         // Absent, never 0, while unknown.
         Err(error) => tracing::warn!("the stock of open sales is unknown: {error}"),
@@ -121,6 +117,11 @@ async fn redis_gauges(app: &App, page: &mut Exposition) {
         (&catalogue::REDIS_ENTRIES, stats.entries),
         (&catalogue::REDIS_CLIENTS, stats.connected_clients),
         (&catalogue::REDIS_MEMORY, stats.used_memory),
+        (&catalogue::REDIS_HITS, stats.keyspace.map(|(hits, _)| hits)),
+        (
+            &catalogue::REDIS_MISSES,
+            stats.keyspace.map(|(_, misses)| misses),
+        ),
     ] {
         page.family(metric, value.map(|value| (Vec::new(), value as f64)));
     }

@@ -153,6 +153,20 @@ label_set! {
     }
 }
 
+label_set! {
+    /// What two stores tell differently.
+    Drift {
+        /// Pieces by which a sale's stock differs from its orders.
+        Stock = "stock",
+        /// Sales whose cached hint is below what the database has left.
+        Cache = "cache",
+        /// Requests that the log is settled past and that have no decision.
+        Queue = "queue",
+        /// Requests with two decisions, or an order without one.
+        Results = "results",
+    }
+}
+
 /// Declares the host functions with the capability that each belongs to.
 macro_rules! functions {
     ($($(#[$doc:meta])* $case:ident = $capability:literal $function:literal,)+) => {
@@ -203,4 +217,103 @@ functions! {
     Submit = "kafka" "submit",
     /// `kafka.publish`
     Publish = "kafka" "publish",
+}
+
+/// Open sales that have series of their own; the rest are summed as `other`.
+pub const SALES_SHOWN: usize = 50;
+/// Partitions of the requests' topic that are reckoned with: its operator makes them, nobody else can add one.
+const PARTITIONS_MAX: usize = 1_000;
+/// The public routes, and `UNKNOWN`.
+const ROUTES_MAX: usize = 16;
+/// The codes of answers, problems and hang-ups.
+const STATUSES_MAX: usize = 24;
+
+/// Declares the labels with their names and with how many values each has.
+macro_rules! labels {
+    ($versions:ident; $($(#[$doc:meta])* $case:ident = $name:literal $values:expr,)+) => {
+        /// The labels of the catalogue; `application`, which every series has, has one value.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Label { $($(#[$doc])* $case,)+ }
+
+        impl Label {
+            /// The label as it stands in the metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$case => $name,)+ }
+            }
+
+            /// How many values it has at most beside one set of the other labels, in a host that has so many versions.
+            pub const fn values_max(self, $versions: usize) -> usize {
+                match self { $(Self::$case => $values,)+ }
+            }
+        }
+    };
+}
+
+labels! { versions;
+    /// The strategy's version.
+    Version = "version" versions,
+    /// Each version has one.
+    Operation = "operation" 1,
+    /// `ErrorKind`
+    Error = "error" ErrorKind::ALL.len(),
+    /// `Reason`, or `none`.
+    Reason = "reason" Reason::ALL.len() + 1,
+    /// `DeadLetter`
+    DeadLetter = "reason" DeadLetter::ALL.len(),
+    /// `Outcome`
+    Outcome = "outcome" Outcome::ALL.len(),
+    /// `HostOutcome`
+    HostOutcome = "outcome" HostOutcome::ALL.len(),
+    /// `PurchaseResult`
+    Result = "result" PurchaseResult::ALL.len(),
+    /// `hit` or `miss`.
+    Found = "result" 2,
+    /// Each function belongs to one.
+    Capability = "capability" 1,
+    /// `Function`
+    Function = "function" Function::ALL.len(),
+    /// `LimitName`
+    Limit = "limit" LimitName::ALL.len(),
+    /// `live`
+    Slot = "slot" 1,
+    /// Each slot of a version has one.
+    Revision = "revision" 1,
+    /// The sales that are shown, and `other`.
+    Sale = "sale" SALES_SHOWN + 1,
+    /// Each sale has one.
+    Product = "product" 1,
+    /// `Drift`
+    Drift = "kind" Drift::ALL.len(),
+    /// The three systems.
+    Backend = "backend" 3,
+    /// There is one.
+    Group = "group" 1,
+    /// There is one.
+    Topic = "topic" 1,
+    /// Those of the requests.
+    Partition = "partition" PARTITIONS_MAX,
+    /// `producer` or `consumer`.
+    Client = "client" 2,
+    /// `queue`, `send` or `round_trip`.
+    Stage = "stage" 3,
+    /// `avg` or `max`.
+    Statistic = "statistic" 2,
+    /// `GET`, `POST`, `HEAD` or `OTHER`.
+    Method = "method" 4,
+    /// The route's template.
+    Uri = "uri" ROUTES_MAX,
+    /// The status of an HTTP answer.
+    Status = "status" STATUSES_MAX,
+    /// Each status has one.
+    HttpOutcome = "outcome" 1,
+    /// Those of the database.
+    Pool = "pool" 2,
+    /// Two of whatever has states.
+    State = "state" 2,
+    /// There is one.
+    HostVersion = "version" 1,
+    /// There is one.
+    Contract = "contract" 1,
+    /// There is one.
+    Commit = "commit" 1,
 }

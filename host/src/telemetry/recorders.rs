@@ -83,6 +83,7 @@ pub struct StrategyMetrics {
     settlement_records: Histogram,
     purchases: Vec<(PurchaseResult, Option<Reason>, Counter)>,
     completion: Histogram,
+    quantity: Histogram,
     in_flight: Gauge,
     permit_wait: Histogram,
     guest: Histogram,
@@ -120,6 +121,7 @@ impl StrategyMetrics {
             settlement_records: timer(&catalogue::SETTLEMENT_RECORDS),
             purchases: purchase_counters(version),
             completion: timer(&catalogue::PURCHASE_COMPLETION),
+            quantity: timer(&catalogue::PURCHASE_QUANTITY),
             in_flight: of(&catalogue::CALLS_IN_FLIGHT),
             permit_wait: timer(&catalogue::PERMIT_WAIT),
             guest: timer(&catalogue::GUEST_TIME),
@@ -169,6 +171,11 @@ impl StrategyMetrics {
             counter.increment(1);
         }
         self.completion.record(after);
+    }
+
+    /// Records the pieces of a committed order.
+    pub fn ordered(&self, quantity: u32) {
+        self.quantity.record(f64::from(quantity));
     }
 
     /// A call begins or ends; `change` is 1 or -1.

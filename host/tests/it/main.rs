@@ -31,6 +31,7 @@ mod interface;
 mod isolation;
 mod listing;
 mod purchase;
+mod reconciler;
 #[cfg(feature = "services")]
 mod records;
 mod retries;

@@ -1,14 +1,25 @@
 //! Series are bounded: nobody outside can add one, and those of sales go with their sales.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::json;
+use timesale::telemetry::catalogue::{self, CATALOGUE, Kind, Metric};
 
-use super::support::{
-    FAULTY, Host,
-    metrics::{Metrics, Series},
+use super::{
+    families::OPERATIONS,
+    support::{
+        FAULTY, Host, VERSIONS, eventually,
+        metrics::{Metrics, Series},
+    },
 };
+
+/// How long a sale of a crowd of sales is open.
+const OPEN_FOR: Duration = Duration::from_secs(3);
 
 /// Requests of every kind that a client can invent; another `seed` invents others of the same kinds.
 async fn hostile(host: &Host, seed: u64) {
@@ -51,6 +62,13 @@ fn identities(metrics: &Metrics) -> BTreeSet<String> {
 #[tokio::test]
 async fn hostile_input_adds_no_series() {
     let host = Host::start().await;
+    // The first round of the reconciler brings its families.
+    eventually("the first round", async || {
+        let metrics = host.metrics().await;
+        let reconciled = metrics.of("time_sale_active_buyers", &[]).next();
+        reconciled.map(drop).ok_or(())
+    })
+    .await;
     hostile(&host, 1).await;
     let before = identities(&host.at_rest().await);
     for seed in 2..5 {
@@ -98,4 +116,91 @@ async fn stock_is_shown_for_open_sales_alone_and_for_fifty_of_them() {
         5.0
     );
     assert_eq!(metrics.sum("time_sale_stock_sold", &[("sale", &sale)]), 3.0);
+}
+
+/// The family of each name under which series of the catalogue stand.
+fn names() -> BTreeMap<String, &'static Metric> {
+    let names = |metric: &'static Metric| {
+        let parts: &[&str] = match metric.kind {
+            Kind::Counter | Kind::Gauge => &[""],
+            Kind::Histogram(_) => &["_bucket", "_sum", "_count"],
+        };
+        let named = parts.iter().map(|part| format!("{}{part}", metric.name));
+        named.map(move |name| (name, metric)).collect::<Vec<_>>()
+    };
+    CATALOGUE.iter().flat_map(names).collect()
+}
+
+/// Fails if a family has more series than the catalogue says, or other labels.
+fn assert_bounded(metrics: &Metrics) {
+    let names = names();
+    let mut counted = BTreeMap::<&str, usize>::new();
+    for series in &metrics.series {
+        let Some(metric) = names.get(&series.name) else {
+            // What the process says of itself has no labels that anybody could move.
+            assert!(series.name.starts_with("process_"), "{series:?}");
+            continue;
+        };
+        *counted.entry(metric.name).or_default() += 1;
+        let mut labels: BTreeSet<&str> = metric.labels.iter().map(|label| label.name()).collect();
+        labels.insert("application");
+        if series.name.ends_with("_bucket") {
+            labels.insert("le");
+        }
+        let found: BTreeSet<&str> = series.labels.keys().map(String::as_str).collect();
+        assert_eq!(
+            found, labels,
+            "{}: the catalogue names its labels",
+            series.name
+        );
+    }
+    let versions = OPERATIONS.len();
+    for metric in CATALOGUE {
+        let (count, max) = (counted.get(metric.name), metric.series_max(versions));
+        assert!(
+            count.is_none_or(|count| *count <= max),
+            "{}: {count:?} series, and the catalogue says {max}",
+            metric.name
+        );
+    }
+    assert!(counted.values().sum::<usize>() <= catalogue::series_max(versions));
+}
+
+#[tokio::test]
+async fn hostile_guests_and_clients_and_a_thousand_sales_stay_within_the_bound_of_the_catalogue() {
+    let host = Host::start().await;
+    hostile(&host, 1).await;
+    let open_for_ever = host.metrics().await;
+    let open_for_ever = open_for_ever.of("time_sale_stock_sold", &[]).count();
+    let product = host.shop.product().await;
+    for batch in 0..20 {
+        for place in 0..50 {
+            let sale = json!({
+                "productId": product,
+                "quantity": 10,
+                "discountPrice": 1,
+                "startAt": "2020-01-01T00:00:00Z",
+                "endAt": Timestamp::now() + OPEN_FOR,
+            });
+            let sale = host.shop.post("/api/v1/time-sales", &sale).await.created();
+            if place % 10 == 0 {
+                let version = VERSIONS[batch % VERSIONS.len()];
+                host.shop.buy(version, sale, 42, 1).send().await;
+            }
+        }
+        let metrics = host.metrics().await;
+        assert!(metrics.of("time_sale_stock_sold", &[]).count() > open_for_ever);
+        assert_bounded(&metrics);
+    }
+    hostile(&host, 2).await;
+    eventually("the end of the sales", async || {
+        let metrics = host.metrics().await;
+        match metrics.of("time_sale_stock_sold", &[]).count() {
+            // One more for the sale of the second hostility.
+            left if left == open_for_ever + 1 => Ok(()),
+            left => Err(left),
+        }
+    })
+    .await;
+    assert_bounded(&host.at_rest().await);
 }

@@ -229,6 +229,8 @@ async fn every_purchase_is_counted_exactly_once_as_what_it_became() {
         }
         assert_eq!(of("time_sale_purchases_total", any), 8.0);
         assert_eq!(of("time_sale_purchase_completion_seconds_count", any), 8.0);
+        assert_eq!(of("time_sale_purchase_quantity_count", any), 5.0);
+        assert_eq!(of("time_sale_purchase_quantity_sum", any), 5.0);
         let settled = if version == ASYNCHRONOUS { 5.0 } else { 0.0 };
         assert_eq!(
             of("time_sale_settlement_records_per_call_sum", any),

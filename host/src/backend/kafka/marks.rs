@@ -19,7 +19,8 @@ pub struct Mark {
 }
 
 impl Mark {
-    fn waiting(self) -> u64 {
+    /// How many requests wait.
+    pub fn waiting(self) -> u64 {
         self.end.saturating_sub(self.committed)
     }
 }
@@ -143,9 +144,14 @@ impl Marks {
             .collect()
     }
 
+    /// The marks of all partitions.
+    pub fn partitions(&self) -> BTreeMap<u32, Mark> {
+        self.partitions.clone()
+    }
+
     /// The marks of the partitions in which requests wait.
     pub fn unsettled(&self) -> BTreeMap<u32, Mark> {
-        let mut unsettled = self.partitions.clone();
+        let mut unsettled = self.partitions();
         unsettled.retain(|_, mark| mark.waiting() > 0);
         unsettled
     }

@@ -1,4 +1,7 @@
-//! The parts that need no cluster: marks, the shelf, and the properties file.
+//! The parts that need no cluster: marks, the shelf, and the properties file; `edge` needs one.
+
+#[cfg(feature = "services")]
+mod edge;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -134,6 +134,19 @@ pub async fn read(file: &File, from_offset: u64, max: u32) -> Result<Vec<Record>
     rows.iter().map(record).collect()
 }
 
+/// Counts the requests from an offset on that were appended before a moment.
+pub async fn count(file: &File, from_offset: u64, before: Timestamp) -> Result<u64> {
+    let count = sqlx::query_scalar(
+        "SELECT count(*) FROM records WHERE topic = ?1 AND log_offset >= ?2 AND appended_at < ?3",
+    )
+    .bind(REQUESTS)
+    .bind(signed(from_offset))
+    .bind(before.as_millisecond())
+    .fetch_one(file.readers())
+    .await?;
+    unsigned(count)
+}
+
 /// The newest place of a request.
 pub async fn find(file: &File, request: &RequestId) -> Result<Option<Place>> {
     let offset: Option<i64> = sqlx::query_scalar(

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::task::{JoinSet, yield_now};
 
@@ -53,6 +54,36 @@ fn place(offset: u64) -> Place {
         partition: PARTITION,
         offset,
     }
+}
+
+#[tokio::test]
+async fn the_edge_is_what_is_settled_last_and_what_waits() -> Outcome {
+    let (_folder, log) = fresh().await?;
+    let long_ago = Timestamp::UNIX_EPOCH;
+    let empty = log.edge(Timestamp::MAX, 10).await?;
+    assert_eq!(
+        (empty.settled.len(), empty.oldest, empty.late),
+        (0, None, 0)
+    );
+    for request in ["a", "b", "c", "d", "e"] {
+        log.submit(record(request)).await?;
+    }
+    let all_wait = log.edge(Timestamp::MAX, 10).await?;
+    assert_eq!((all_wait.settled.len(), all_wait.late), (0, 5));
+    log.commit_to(3).await?;
+    let read = log.read(0, 10).await?;
+    let edge = log.edge(Timestamp::MAX, 2).await?;
+    assert_eq!(Some(edge.settled.as_slice()), read.get(1..3));
+    assert_eq!(edge.oldest, read.get(3).map(|record| record.timestamp));
+    assert_eq!(edge.late, 2);
+    assert_eq!(log.edge(long_ago, 2).await?.late, 0);
+    log.commit_to(5).await?;
+    let settled = log.edge(Timestamp::MAX, 10).await?;
+    assert_eq!(
+        (settled.settled, settled.oldest, settled.late),
+        (read, None, 0)
+    );
+    Ok(())
 }
 
 #[tokio::test]

@@ -123,13 +123,19 @@ impl Postgres {
         })
     }
 
-    /// Sales inside their window, at most `limit`, those that sold most first.
-    pub async fn open_sales(&self, now: Timestamp, limit: u32) -> Result<Vec<Sale>, BackendError> {
+    /// Sales that were inside their window at some moment from `since` to `now`, at most `limit`, those that sold most first.
+    pub async fn open_sales(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Sale>, BackendError> {
         const OPERATION: &str = "read the open sales";
         let query = sqlx::query(
-            "SELECT * FROM time_sales WHERE end_at > $1 AND start_at <= $1 \
-             ORDER BY quantity - remaining DESC, id LIMIT $2",
+            "SELECT * FROM time_sales WHERE end_at > $1 AND start_at <= $2 \
+             ORDER BY quantity - remaining DESC, id LIMIT $3",
         )
+        .bind(since.as_millisecond())
         .bind(now.as_millisecond())
         .bind(i64::from(limit));
         let rows = self.pool.fetch_all(OPERATION, query).await?;

@@ -7,6 +7,8 @@
     reason = "the same tests run on either database, each with a Fixture of its own"
 )]
 
+#[path = "../sqlite/tests/audit.rs"]
+mod audit;
 #[path = "../sqlite/tests/catalogue.rs"]
 mod catalogue;
 mod crowd;
@@ -156,6 +158,24 @@ impl Fixture {
             Some(Ok(order)) => Ok(order),
             other => Err(format!("no order but {other:?}").into()),
         }
+    }
+
+    /// Runs a statement that the schema would refuse, as the tables' owner might.
+    pub async fn unguarded(&self, statement: &str) -> Outcome {
+        let disable = ["time_sales", "orders", "decisions"]
+            .map(|table| format!("ALTER TABLE {table} DISABLE TRIGGER USER;"));
+        let statements = disable.concat() + statement;
+        let mut connection = self.raw().await?;
+        connection.execute(AssertSqlSafe(statements)).await?;
+        Ok(())
+    }
+
+    /// Gives a request that has its order another decision.
+    pub async fn contradict(&self, request: &str) -> Outcome {
+        let refusal = format!(
+            "UPDATE decisions SET order_id = NULL, reason = 'SOLD_OUT' WHERE request_id = '{request}'"
+        );
+        self.unguarded(&refusal).await
     }
 
     /// What is left of a sale.

@@ -101,13 +101,19 @@ impl Sqlite {
             .map_err(failed(System::Database, "read the sales"))
     }
 
-    /// Sales inside their window, at most `limit`, those that sold most first.
-    pub async fn open_sales(&self, now: Timestamp, limit: u32) -> Result<Vec<Sale>, BackendError> {
+    /// Sales that were inside their window at some moment from `since` to `now`, at most `limit`, those that sold most first.
+    pub async fn open_sales(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Sale>, BackendError> {
         let wrong = || failed(System::Database, "read the open sales");
         let rows = sqlx::query(
-            "SELECT * FROM time_sales WHERE end_at > ?1 AND start_at <= ?1 \
-             ORDER BY quantity - remaining DESC, id LIMIT ?2",
+            "SELECT * FROM time_sales WHERE end_at > ?1 AND start_at <= ?2 \
+             ORDER BY quantity - remaining DESC, id LIMIT ?3",
         )
+        .bind(since.as_millisecond())
         .bind(now.as_millisecond())
         .bind(limit)
         .fetch_all(self.file.readers())

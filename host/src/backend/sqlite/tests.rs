@@ -1,5 +1,6 @@
 //! What the tests of the embedded database share: a fresh file, a sale in it, requests for it.
 
+mod audit;
 mod catalogue;
 mod keys;
 mod purchases;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::{Sqlite, SqliteOptions};
@@ -119,6 +121,28 @@ impl Fixture {
             Some(Ok(order)) => Ok(order),
             other => Err(format!("no order but {other:?}").into()),
         }
+    }
+
+    /// Runs a statement that the schema would refuse, as a stranger with the file in hand might.
+    pub async fn unguarded(&self, statement: &str) -> Outcome {
+        let triggers: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+                .fetch_all(self.database.file.writer())
+                .await?;
+        let drops = triggers
+            .iter()
+            .map(|trigger| format!("DROP TRIGGER {trigger};"));
+        let statements = drops.collect::<String>() + statement;
+        sqlx::raw_sql(AssertSqlSafe(statements))
+            .execute(self.database.file.writer())
+            .await?;
+        Ok(())
+    }
+
+    /// Gives a request that has its order another decision.
+    pub async fn contradict(&self, request: &str) -> Outcome {
+        let refusal = format!("INSERT INTO refusals VALUES ('{request}', 1, 'SOLD_OUT', 0)");
+        self.unguarded(&refusal).await
     }
 
     /// What is left of a sale.

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use sqlx::{
-    Connection as _,
+    AssertSqlSafe, Connection as _,
     sqlite::{SqliteConnectOptions, SqliteConnection},
 };
 
@@ -145,6 +145,29 @@ pub async fn hold(setup: &Setup, sale: u64) -> Box<dyn Any + Send> {
         .await
         .unwrap();
     Box::new(database)
+}
+
+/// Takes two pieces of a sale without an order and forgets what was decided about a request, past every rule of the schema.
+pub async fn contradict(setup: &Setup, sale: u64, request: &str) {
+    let taken = format!("UPDATE time_sales SET remaining = remaining - 2 WHERE id = {sale};");
+    let forgotten = |table| {
+        format!("UPDATE {table} SET request_id = 'another' WHERE request_id = '{request}';")
+    };
+    if let Some(mut database) = setup.world().postgres().await {
+        let unguarded = ["time_sales", "decisions"]
+            .map(|table| format!("ALTER TABLE {table} DISABLE TRIGGER USER;"));
+        let statements = unguarded.concat() + &taken + &forgotten("decisions");
+        let run = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut database);
+        run.await.unwrap();
+        return;
+    }
+    let options = SqliteConnectOptions::new().filename(setup.data().join("timesale.db"));
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let unguarded = ["time_sales_move_with_an_order", "orders_never_change"]
+        .map(|trigger| format!("DROP TRIGGER {trigger};"));
+    let statements = unguarded.concat() + &taken + &forgotten("orders");
+    let run = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut database);
+    run.await.unwrap();
 }
 
 /// A file of the embedded backends.

@@ -160,11 +160,20 @@ async fn open_sales_are_those_in_their_window_and_the_busiest_come_first() -> Ou
     let quiet = fixture.sale(5).await?;
     let busy = fixture.sale(5).await?;
     fixture.buy(&fixture.request("a", &busy, 1, 5)).await?;
-    let open = fixture.database.open_sales(fixture.now, 10).await?;
+    let open = fixture
+        .database
+        .open_sales(fixture.now, fixture.now, 10)
+        .await?;
     assert_eq!(ids(&open), [busy.id, quiet.id]);
-    let one = fixture.database.open_sales(fixture.now, 1).await?;
+    let one = fixture
+        .database
+        .open_sales(fixture.now, fixture.now, 1)
+        .await?;
     assert_eq!(ids(&one), [busy.id]);
-    let none = fixture.database.open_sales(quiet.end_at, 10).await?;
+    let none = fixture
+        .database
+        .open_sales(quiet.end_at, quiet.end_at, 10)
+        .await?;
     assert!(none.is_empty(), "{none:?}");
     Ok(())
 }
