@@ -11,6 +11,7 @@ mod products;
 mod purchases;
 mod results;
 mod sales;
+mod status;
 
 use std::{
     sync::{

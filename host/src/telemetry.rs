@@ -96,6 +96,11 @@ impl Telemetry {
         self.process.collect();
         self.measure_cpu();
         runtime_gauges();
+        self.recorded()
+    }
+
+    /// The same without a look at the process and the runtime.
+    pub fn recorded(&self) -> String {
         self.handle.render()
     }
 }

@@ -26,6 +26,12 @@ pub(super) fn routes() -> Router<App> {
 
 /// Every component by itself; UP as a whole while the database answers and at least one strategy has all that it needs.
 async fn health(State(app): State<App>) -> Response {
+    let (code, body) = look(&app).await;
+    (code, Reply(body)).into_response()
+}
+
+/// What is answered to who asks for health, for the status page too.
+pub(super) async fn look(app: &App) -> (StatusCode, Value) {
     let probed = app.backends.probe().await;
     let mut serving = false;
     let strategies: BTreeMap<&str, Value> = app
@@ -71,7 +77,7 @@ async fn health(State(app): State<App>) -> Response {
         "components": components,
         "groups": ["liveness", "readiness"],
     });
-    (code, Reply(body)).into_response()
+    (code, body)
 }
 
 fn component(probed: &Probed) -> Value {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     App, Path, Query,
     error::{Code, Problem},
-    health,
+    health, status,
 };
 use crate::{
     backend::log::REQUESTS,
@@ -35,6 +35,7 @@ const SALES_READ: u32 = 1_000;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .merge(health::routes())
+        .merge(status::routes())
         .route("/actuator/prometheus", get(prometheus))
         .route("/actuator/metrics", get(metric_names))
         .route("/actuator/metrics/{name}", get(metric))

@@ -39,6 +39,7 @@ mod sellers;
 mod series;
 mod settlement;
 mod startup;
+mod status;
 #[cfg(feature = "services")]
 mod storm;
 mod telemetry;

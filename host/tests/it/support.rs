@@ -35,7 +35,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 pub use self::setup::Setup;
-use self::{ledger::Ledger, metrics::Metrics, process::Process, shop::Shop};
+use self::{answer::Reply, ledger::Ledger, metrics::Metrics, process::Process, shop::Shop};
 
 /// The versions that behave: what every version must do is tested for each of these.
 ///
@@ -134,13 +134,14 @@ impl Host {
 
     /// Reads a path of the management listener.
     pub async fn manage(&self, path: &str) -> (StatusCode, String) {
-        let response = self
-            .shop
-            .client()
-            .get(format!("{}{path}", self.management))
-            .send();
-        let response = response.await.unwrap();
-        (response.status(), response.text().await.unwrap())
+        let reply = self.manage_reply(path).await;
+        (reply.status, reply.body)
+    }
+
+    /// The same with its headers.
+    pub async fn manage_reply(&self, path: &str) -> Reply {
+        let url = format!("{}{path}", self.management);
+        Reply::read(self.shop.client().get(url).send().await.unwrap()).await
     }
 
     /// The same as JSON.
