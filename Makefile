@@ -33,11 +33,11 @@ test-embedded: rust test-plugins tools
 
 # Tests that need real services are compiled with the feature `services` alone.
 # Those of the module `embedded` are about what is only true without services.
-# Those of the module `faults` harm services, so each starts a set of its own, and they run one at a time; those of `storm` take as long as they are told to, and wait for `make storm`.
+# Those of the module `faults` harm services, so each starts a set of its own, and they run one at a time; `truth` kills one too, and prints what it asked of Prometheus; those of `storm` take as long as they are told to, and wait for `make storm`.
 # Where a URL is missing, services are started here, beside those of `make up`, and stopped whatever happens.
 ## test-services: the tests on PostgreSQL, Redis and Kafka: those of DATABASE_URL, REDIS_URL and KAFKA_BROKERS, or some started here
 test-services: rust test-plugins tools
-	@echo "building and running the tests on real services (about 4 minutes once built)"
+	@echo "building and running the tests on real services (about 5 minutes once built)"
 	@services() { SERVICES_DIR=$(TEST_SERVICES) .ci/services "$$@"; }; \
 	trap 'services stop' EXIT; trap 'exit 130' INT TERM; \
 	if [ -z "$${DATABASE_URL:-}" ] || [ -z "$${REDIS_URL:-}" ] || [ -z "$${KAFKA_BROKERS:-}" ]; then \
@@ -49,8 +49,9 @@ test-services: rust test-plugins tools
 	fi; \
 	export TIMESALE_TEST_BACKENDS=real; failed=0; \
 	$(SERVICES_TEST) --lib || failed=1; \
-	$(SERVICES_TEST) --test it -- --skip embedded:: --skip faults:: --skip storm:: --test-threads=4 || failed=1; \
+	$(SERVICES_TEST) --test it -- --skip embedded:: --skip faults:: --skip storm:: --skip truth:: --test-threads=4 || failed=1; \
 	$(SERVICES_TEST) --test it -- --test-threads=1 faults:: || failed=1; \
+	$(SERVICES_TEST) --test it -- --nocapture --test-threads=1 truth:: || failed=1; \
 	exit $$failed
 
 # The books are checked after every 25 faults or so; 10,000 take hours.

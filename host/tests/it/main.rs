@@ -1,7 +1,7 @@
 //! The host from outside: the real binary, real components, real buyers, and the database as judge.
 //!
 //! Each module is one promise of the product; `support` starts hosts and buys from them.
-//! `faults`, `fence`, `hosts`, `records` and `storm` need real services, and so are compiled with the feature `services` alone.
+//! `faults`, `fence`, `hosts`, `records`, `storm` and `truth` need real services, and so are compiled with the feature `services` alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -44,4 +44,6 @@ mod status;
 mod storm;
 mod telemetry;
 mod tidy;
+#[cfg(feature = "services")]
+mod truth;
 mod validation;

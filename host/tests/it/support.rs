@@ -1,6 +1,6 @@
 //! Hosts to test: started on a data folder of their own, stopped in every way there is, started again.
 //!
-//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, and `proxy` is the way to services.
+//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, `proxy` is the way to services, and `watchers` are Prometheus and Alertmanager.
 
 pub mod answer;
 #[cfg(feature = "services")]
@@ -24,6 +24,8 @@ pub mod shop;
 pub mod strays;
 #[cfg(feature = "services")]
 pub mod topic;
+#[cfg(feature = "services")]
+pub mod watchers;
 pub mod world;
 
 use std::{
@@ -130,6 +132,12 @@ impl Host {
     /// What the database says of a sale.
     pub async fn ledger(&self, sale: u64) -> Ledger {
         Ledger::read(&self.setup, sale).await
+    }
+
+    #[cfg(feature = "services")]
+    /// Host and port of the management listener.
+    pub fn management_address(&self) -> &str {
+        self.management.strip_prefix("http://").unwrap()
     }
 
     /// Reads a path of the management listener.

@@ -113,13 +113,15 @@ struct RuleGroup {
 /// An expression and where it stands.
 pub struct Expression {
     pub place: String,
+    pub text: String,
     pub query: Query,
 }
 
 impl Expression {
     fn new(place: String, text: &str) -> Self {
         let query = Query::parse(text);
-        Self { place, query }
+        let text = text.to_owned();
+        Self { place, text, query }
     }
 }
 

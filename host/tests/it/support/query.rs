@@ -89,6 +89,23 @@ impl Query {
     }
 }
 
+#[cfg(feature = "services")]
+/// What an alert compares with its threshold; none where there is no comparison outside of all parentheses.
+pub fn compared(text: &str) -> Option<&str> {
+    let (mut depth, mut quoted, mut found) = (0, false, None);
+    for (place, character) in text.char_indices() {
+        match character {
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            '<' | '>' if depth == 0 => found = Some(place),
+            _ => {}
+        }
+    }
+    found.map(|place| &text[..place])
+}
+
 impl Expr {
     fn collect<'a>(&'a self, mut around: Selector<'a>, found: &mut Vec<Selector<'a>>) {
         match self {
