@@ -9,6 +9,8 @@ mod seed;
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use self::seed::{Answer, Stands};
 use super::support::{
     FAULTY, Host, Setup, VERSIONS, eventually,
@@ -284,6 +286,11 @@ async fn every_expression_returns_data_and_alerts_reach_who_is_to_be_told() {
         metrics.sum("time_sale_backend_up", &[("backend", "db")]),
         1.0
     );
+    // So does the status page.
+    let (_, status) = host.manage_json("/status").await;
+    let redis = &status["health"]["components"]["redis"]["status"];
+    assert_eq!((redis, &status["leaked"]), (&json!("DOWN"), &json!(null)));
+    assert_eq!(status["sales"]["open"], 3);
     services.start_again(Redis).await;
     alertmanager.tells("resolved", &down).await;
     load.end().await;
