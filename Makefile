@@ -3,8 +3,8 @@
 # `make run` serves, `make test` tests; both first make what they need.
 
 CARGO ?= cargo
-STRATEGIES = plugins/v1-row-lock plugins/v2-redis-lock plugins/v3-kafka-async
-TEST_STRATEGIES = $(STRATEGIES) plugins/one-step=v9 plugins/faulty
+STRATEGIES = plugins/v1-row-lock plugins/v2-redis-lock plugins/v3-kafka-async plugins/v4-group-commit
+TEST_STRATEGIES = $(STRATEGIES) plugins/v4-group-commit=v9 plugins/faulty
 
 export TIMESALE_STRATEGIES ?= strategies
 
@@ -17,7 +17,7 @@ SOFTWARE = $(CURDIR)/target/services/software/debian
 
 .PHONY: run test test-embedded test-services storm up down plugins test-plugins plugin tools lint clean
 
-## run: serve v1, v2 and v3 on the embedded default
+## run: serve v1 to v4 on the embedded default
 run: rust plugins
 	@echo "building the host (about 10 minutes the first time, then seconds)"
 	$(CARGO) build --release --locked -p timesale

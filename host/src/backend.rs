@@ -5,6 +5,7 @@
 //! Whoever calls awaits a future to its end, so that nobody has to guess what was done; one that is dropped all the same leaves no connection inside a transaction.
 
 pub mod database;
+pub mod group_commit;
 pub mod kafka;
 pub mod log;
 pub mod memory;
@@ -20,18 +21,23 @@ pub mod sqlite;
 
 use std::{
     error::Error,
+    future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use self::database::Denial;
 use crate::{
-    domain::{Place, Request, RequestId, Sale, SaleId, Ticket},
+    domain::{Order, Place, Refusal, Request, RequestId, RevisionId, Sale, SaleId, Ticket},
     telemetry::queue::QueueMetrics,
 };
 
 /// Every backend of a host.
 pub struct Backends {
     /// The database: the truth of what is final.
-    pub database: database::Database,
+    pub database: Arc<database::Database>,
+    /// Purchases that share a commit.
+    pub group_commit: group_commit::GroupCommit,
     /// The shared memory: copies, and locks.
     pub redis: shared_memory::SharedMemory,
     /// The log: the truth of what is pending.
@@ -39,7 +45,7 @@ pub struct Backends {
     /// Where recent requests stand in the log.
     pub places: places::Places,
     /// What is known to be sold out for ever.
-    pub sold_out: sold_out::SoldOut,
+    pub sold_out: Arc<sold_out::SoldOut>,
     /// What is recorded of the log and the caches.
     pub queue_metrics: QueueMetrics,
 }
@@ -55,10 +61,8 @@ impl Backends {
 
     /// Publishes a request whose key is claimed; a second copy has no effect, since a request is settled once.
     pub async fn hand_in(&self, request: &Request) -> Result<Ticket, BackendError> {
-        let record = record::encode(request).map_err(|error| BackendError::Unavailable {
-            system: System::Kafka,
-            operation: "encode the request",
-            cause: error.into(),
+        let record = record::encode(request).map_err(|error| {
+            BackendError::unavailable(System::Kafka, "encode the request", error)
         })?;
         let sent = Instant::now();
         let ticket = match self.kafka.submit(record).await {
@@ -78,6 +82,24 @@ impl Backends {
             tracing::warn!(request.id = %request.id, "the key's place is not recorded: {error}");
         }
         Ok(ticket)
+    }
+
+    /// Places the order for a request whose buyer waits, in a commit that it may share with others; as `GroupCommit::purchase`.
+    ///
+    /// One without a key that is known to be refused for ever costs nothing; one with a key may have been sold to before.
+    pub async fn purchase(
+        &self,
+        request: &Request,
+        settling: &RevisionId,
+        leave: impl Future<Output = ()>,
+    ) -> Result<Option<Result<Order, Denial>>, BackendError> {
+        if request.key.is_none()
+            && let Some(sale) = self.sold_out.get(request.sale_id)
+            && let Some(rejection) = request.refused_by(Some(&sale))
+        {
+            return Ok(Some(Err(Denial::Refused(Refusal::Rejected(rejection)))));
+        }
+        self.group_commit.purchase(request, settling, leave).await
     }
 
     /// The sale as last committed; one that is known to be sold out for ever costs no read.
@@ -136,7 +158,7 @@ impl System {
 }
 
 /// Why a backend did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum BackendError {
     /// A lock was not had in time: a row's, the database's one writer, a connection of the pool.
     #[error("{operation}: the lock was not had in time")]
@@ -170,6 +192,21 @@ pub enum BackendError {
         /// What was tried.
         operation: &'static str,
         /// What it said; logged, never sent.
-        cause: Box<dyn Error + Send + Sync>,
+        cause: Arc<dyn Error + Send + Sync>,
     },
+}
+
+impl BackendError {
+    /// That a system did not do what was tried, and what it said.
+    pub fn unavailable(
+        system: System,
+        operation: &'static str,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            system,
+            operation,
+            cause: Arc::from(cause.into()),
+        }
+    }
 }

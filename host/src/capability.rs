@@ -17,7 +17,7 @@ mod state;
 impl bindings::timesale::strategy::types::Host for CallState {}
 
 pub use self::{
-    hangup::{Hangup, HangupGuard},
+    hangup::Hangup,
     state::{CallEnd, CallState, Effect, Operation, Task},
 };
 

@@ -147,7 +147,7 @@ async fn in_a_task_of_its_own(
     let wait = Duration::from_millis(app.limits.http_timeout_ms);
     let response = match tokio::time::timeout(wait, task).await {
         Ok(Ok(response)) => {
-            guard.disarm();
+            let _ = guard.disarm();
             response
         }
         Ok(Err(panic)) => {

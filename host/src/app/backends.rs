@@ -10,6 +10,7 @@ use crate::{
     backend::{
         Backends, TTL_MAX,
         database::Database,
+        group_commit::GroupCommit,
         kafka::{Cluster, KafkaOptions},
         log::{Log, LogOptions},
         memory::{Memory, MemoryOptions},
@@ -48,14 +49,16 @@ const FENCE_MARGIN: u64 = 1_000_000;
 /// Opens every backend that the configuration names, or its embedded stand-in.
 pub async fn open(config: &Config) -> anyhow::Result<Backends> {
     warn_of_a_mixture(config);
-    let database = open_database(config).await?;
+    let database = Arc::new(open_database(config).await?);
+    let sold_out = Arc::new(SoldOut::default());
     let kafka = open_queue(config).await?;
     let redis = open_shared_memory(config, &database).await?;
     Ok(Backends {
+        group_commit: GroupCommit::new(Arc::clone(&database), Arc::clone(&sold_out)),
         database,
         redis,
         kafka,
-        sold_out: SoldOut::default(),
+        sold_out,
         places: Places::default(),
         queue_metrics: QueueMetrics::default(),
     })

@@ -170,6 +170,14 @@ impl Database {
         either!(self, it => it.purchase(requests, settling, refusals_are_final, now).await)
     }
 
+    /// What purchases of a sale wait for: the sale's row, or where none is named the database's one writer.
+    pub const fn contended(&self, sale: SaleId) -> Option<SaleId> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(_) => Some(sale),
+        }
+    }
+
     /// The pools, with the connections of each that are in use and that are idle.
     pub fn connections(&self) -> Vec<(&'static str, u32, u32)> {
         either!(self, it => it.connections().to_vec())

@@ -322,9 +322,5 @@ fn unavailable<E>(operation: &'static str) -> impl FnOnce(E) -> BackendError
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    move |source| BackendError::Unavailable {
-        system: System::Kafka,
-        operation,
-        cause: source.into(),
-    }
+    move |source| BackendError::unavailable(System::Kafka, operation, source)
 }

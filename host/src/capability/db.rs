@@ -11,14 +11,14 @@ use super::{
         db::{Host, HostTransaction},
         types,
     },
-    state::{CallState, Observed, Operation},
+    state::{CallEnd, CallState, Observed, Operation},
 };
 use crate::{
     backend::{
         BackendError,
         database::{self, Denial},
     },
-    domain::{self, Decision, Order, Refusal, Rejection, Sale, SaleId},
+    domain::{self, Decision, Order, Refusal, Rejection, Request, Sale, SaleId},
     telemetry::labels::{ErrorKind, Function, LimitName},
 };
 
@@ -89,17 +89,11 @@ impl Host for CallState {
                 }
             }
         }
-        let settles = observed.call.task.operation == Operation::Settle;
-        let decided = observed
-            .backends()
-            .database
-            .purchase(
-                &requests,
-                &observed.call.task.revision,
-                settles,
-                domain::now(),
-            )
-            .await;
+        let Some(decided) = observed.decide(&requests).await else {
+            // It was left before anything was done.
+            let end = observed.call.interrupted().unwrap_or(CallEnd::Deadline);
+            return Err(end.into());
+        };
         if let Ok(decided) = &decided {
             for (handle, decision) in handles.iter().zip(decided) {
                 observed.note_decision(*handle, decision);
@@ -289,6 +283,24 @@ impl Observed<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Has the call's requests decided; none where the call has to end before that.
+    async fn decide(
+        &mut self,
+        requests: &[Request],
+    ) -> Option<Result<Vec<Result<Order, Denial>>, BackendError>> {
+        let (backends, revision) = (self.backends(), &self.call.task.revision);
+        if let (Operation::Purchase, [request]) = (self.call.task.operation, requests) {
+            let leave = self.call.interruption();
+            let decided = backends.purchase(request, revision, leave).await;
+            return decided.transpose().map(|decided| Ok(vec![decided?]));
+        }
+        let settles = self.call.task.operation == Operation::Settle;
+        let decided = backends
+            .database
+            .purchase(requests, revision, settles, domain::now());
+        Some(decided.await)
     }
 
     /// Ends a read of a sale, and keeps what it means for the call's requests.

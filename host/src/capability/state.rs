@@ -155,6 +155,14 @@ impl CallState {
         }
     }
 
+    /// Waits until there is a reason, of those that a call without a transaction has.
+    pub(super) fn interruption(&self) -> impl Future<Output = ()> + use<> {
+        let (left, hangup) = (self.time_left(), self.task.hangup.clone());
+        async move {
+            let _ = tokio::time::timeout(left, hangup.set()).await;
+        }
+    }
+
     /// The bound on the call's memory.
     pub fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         &mut self.memory

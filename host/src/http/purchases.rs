@@ -158,16 +158,22 @@ async fn answer(
         )
     };
     let _guard = app.keys_in_flight.take(key).ok_or_else(in_progress)?;
+    // What is sold out by now is sold to nobody after: then one look is enough.
+    let was_sold_out = app.backends.sold_out.get(request.sale_id).is_some();
     if let Some(first) = app.backends.database.find_key(&key).await? {
         return replay(app, &request, first).await;
     }
-    match strategy.purchase(request.clone(), hangup).await {
-        Ending::Duplicate => match app.backends.database.find_key(&key).await? {
-            Some(first) => replay(app, &request, first).await,
-            None => Err(in_progress()),
-        },
-        ending => reply(&request, ending),
+    let ending = strategy.purchase(request.clone(), hangup).await;
+    // Another host may have sold with this key meanwhile, the last piece perhaps.
+    let perhaps_sold = match &ending {
+        Ending::Duplicate => true,
+        Ending::Rejected(_) => !was_sold_out,
+        _ => false,
+    };
+    if perhaps_sold && let Some(first) = app.backends.database.find_key(&key).await? {
+        return replay(app, &request, first).await;
     }
+    reply(&request, ending)
 }
 
 fn reply(request: &Request, ending: Ending) -> Result<Response, Problem> {

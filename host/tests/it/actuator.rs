@@ -54,7 +54,7 @@ async fn a_metric_can_be_read_by_its_name_and_tags_as_actuator_has_it() {
         all["measurements"],
         json!([{ "statistic": "COUNT", "value": 3.0 }])
     );
-    let versions = json!({ "tag": "version", "values": ["faulty", "v1", "v2", "v3", "v9"] });
+    let versions = json!({ "tag": "version", "values": ["faulty", "v1", "v2", "v3", "v4", "v9"] });
     assert!(
         all["availableTags"].as_array().unwrap().contains(&versions),
         "{all}"

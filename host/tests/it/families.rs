@@ -27,11 +27,12 @@ impl Shape {
 }
 
 /// The operations of the versions, as their strategies name them.
-pub const OPERATIONS: [(&str, &str); 5] = [
+pub const OPERATIONS: [(&str, &str); 6] = [
     ("v1", "purchaseTimeSale"),
     ("v2", "purchaseTimeSaleWithRedis"),
     ("v3", "purchaseTimeSaleAsync"),
-    ("v9", "purchaseInOneStep"),
+    ("v4", "purchaseTimeSaleTogether"),
+    ("v9", "purchaseTimeSaleTogether"),
     ("faulty", "purchaseFaultily"),
 ];
 

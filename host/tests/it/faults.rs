@@ -9,7 +9,7 @@ use self::outlasts::{FAULTS, Fault, Harm, outlasts};
 use super::{
     startup::assert_refused,
     support::{
-        Setup, eventually,
+        FAULTY, Host, Setup, VERSIONS, eventually,
         services::{
             Service::{Postgres, Redis},
             Services,
@@ -86,6 +86,40 @@ async fn a_redis_that_is_emptied_between_two_purchases_holds_back_no_fence() {
     }
     let ledger = host.ledger(sale).await;
     assert_eq!((ledger.sold(), ledger.remaining), (15, 5));
+}
+
+#[tokio::test]
+async fn a_sold_out_sale_is_refused_without_the_database_and_only_once_its_last_order_is_committed()
+{
+    let services = Services::start_some(&[Postgres]).await;
+    let host = Setup::on(services.urls()).start().await;
+    let sale = host.shop.sale(1).await;
+    let takes_the_last_piece_and_rolls_back = 17;
+    let undone = host
+        .shop
+        .buy(FAULTY, sale, takes_the_last_piece_and_rolls_back, 1);
+    assert_eq!(undone.send().await.brief(), "500 STRATEGY_FAILED");
+    host.shop.buy("v4", sale, 1, 1).send().await.order_id();
+    // The first to be refused has the host read that none is left.
+    let refused = async |host: &Host, version: &str| {
+        let answer = host.shop.buy(version, sale, 2, 1).send().await;
+        assert_eq!(answer.brief(), "409 SOLD_OUT", "{version}");
+    };
+    refused(&host, "v4").await;
+
+    services.kill(Postgres).await;
+    for version in VERSIONS {
+        refused(&host, version).await;
+        // A key may have been sold to, which only the database knows.
+        let keyed = host.shop.buy(version, sale, 2, 1).key("k").send().await;
+        assert_eq!(keyed.brief(), "503 BACKEND_UNAVAILABLE", "{version}");
+    }
+    services.start_again(Postgres).await;
+    let host = host.kill().await.start().await;
+    for version in VERSIONS {
+        refused(&host, version).await;
+    }
+    assert_eq!(host.ledger(sale).await.sold(), 1);
 }
 
 #[tokio::test]

@@ -97,10 +97,11 @@ async fn an_order_holds_what_the_host_knows() {
 #[tokio::test]
 async fn a_user_may_buy_up_to_the_limit_over_all_versions_together() {
     let host = Host::start().await;
+    let limit = 1 + VERSIONS.len() as u64;
     for last in VERSIONS {
         let sale = host
             .shop
-            .sale_with(STOCK, json!({ "limitPerUser": 5 }))
+            .sale_with(STOCK, json!({ "limitPerUser": limit }))
             .await;
         for version in VERSIONS {
             let bought = host.shop.buy(version, sale, 7, 1).follow().await;
@@ -110,9 +111,9 @@ async fn a_user_may_buy_up_to_the_limit_over_all_versions_together() {
         assert_eq!(over.refusal(), Some("LIMIT_EXCEEDED"), "{last}");
         let fits = host.shop.buy(last, sale, 7, 1).follow().await;
         assert_eq!(fits.refusal(), None, "{last}");
-        let other = host.shop.buy(last, sale, 8, 5).follow().await;
+        let other = host.shop.buy(last, sale, 8, limit).follow().await;
         assert_eq!(other.refusal(), None, "{last}");
-        assert_eq!(host.ledger(sale).await.sold_to(7), 5);
+        assert_eq!(host.ledger(sale).await.sold_to(7), limit);
     }
 }
 

@@ -164,7 +164,7 @@ async fn a_version_that_the_host_has_never_heard_of_is_served_and_measured() {
         .unwrap();
     host.shop.buy("v9", sale, 42, 1).send().await.order_id();
     let metrics = host.at_rest().await;
-    let labels = [("version", "v9"), ("operation", "purchaseInOneStep")];
+    let labels = [("version", "v9"), ("operation", "purchaseTimeSaleTogether")];
     assert_eq!(
         metrics.sum("time_sale_operation_success_total", &labels),
         1.0

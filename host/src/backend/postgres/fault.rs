@@ -29,11 +29,7 @@ pub fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> BackendErr
 pub fn unavailable<E: Into<Box<dyn Error + Send + Sync>>>(
     operation: &'static str,
 ) -> impl FnOnce(E) -> BackendError {
-    move |error| BackendError::Unavailable {
-        system: System::Database,
-        operation,
-        cause: error.into(),
-    }
+    move |error| BackendError::unavailable(System::Database, operation, error)
 }
 
 /// Whether another writer has won: the request is decided, or its key taken.

@@ -18,6 +18,8 @@ mod keys;
 #[path = "../sqlite/tests/purchases.rs"]
 mod purchases;
 mod schema;
+#[path = "../sqlite/tests/together.rs"]
+mod together;
 mod transactions;
 
 use std::error::Error;
@@ -31,6 +33,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::{Postgres, PostgresOptions};
 use crate::backend::BackendError;
+use crate::backend::database::Database;
 use crate::domain::{
     KeyId, NewProduct, NewSale, Order, Refusal, Rejection, Request, RequestId, RevisionId, Sale,
     Version,
@@ -86,6 +89,11 @@ impl Fixture {
     /// Opens the database a second time, as another host would.
     pub async fn beside(&self) -> Result<Postgres, BackendError> {
         Postgres::open(&self.options).await
+    }
+
+    /// The database as a host opens it, beside this one.
+    pub async fn host(&self) -> Result<Arc<Database>, BackendError> {
+        Ok(Arc::new(Database::Postgres(self.beside().await?)))
     }
 
     /// A connection past the host, in the same schema.

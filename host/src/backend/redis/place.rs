@@ -139,9 +139,5 @@ pub fn on_lock<'s>(
 
 /// A server that does not keep to what its scripts say.
 pub fn broken(why: &'static str) -> BackendError {
-    BackendError::Unavailable {
-        system: System::Redis,
-        operation: OPERATION,
-        cause: why.into(),
-    }
+    BackendError::unavailable(System::Redis, OPERATION, why)
 }

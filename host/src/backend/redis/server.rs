@@ -119,10 +119,6 @@ fn failed(operation: &'static str) -> impl FnOnce(RedisError) -> BackendError {
     move |error| match error.code() {
         Some("OOM") => BackendError::Full { what: "the memory" },
         Some("WRONGVALUE" | "WRONGTYPE") => BackendError::WrongValue { wanted: COUNTER },
-        _ => BackendError::Unavailable {
-            system: System::Redis,
-            operation,
-            cause: error.into(),
-        },
+        _ => BackendError::unavailable(System::Redis, operation, error),
     }
 }

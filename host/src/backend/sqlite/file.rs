@@ -150,11 +150,7 @@ pub fn failed(system: System, operation: &'static str) -> impl FnOnce(sqlx::Erro
         if matches!(error, sqlx::Error::PoolTimedOut) || is_locked(&error) {
             BackendError::LockTimeout { operation }
         } else {
-            BackendError::Unavailable {
-                system,
-                operation,
-                cause: error.into(),
-            }
+            BackendError::unavailable(system, operation, error)
         }
     }
 }

@@ -5,6 +5,7 @@ mod catalogue;
 mod keys;
 mod purchases;
 mod schema;
+mod together;
 mod transactions;
 
 use std::error::Error;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use super::{Sqlite, SqliteOptions};
 use crate::backend::BackendError;
+use crate::backend::database::Database;
 use crate::domain::{
     KeyId, NewProduct, NewSale, Order, Refusal, Rejection, Request, RequestId, RevisionId, Sale,
     Version,
@@ -59,6 +61,11 @@ impl Fixture {
     /// Opens the file a second time, as another process would.
     pub async fn beside(&self) -> Result<Sqlite, BackendError> {
         Sqlite::open(&options(&self.folder, Duration::from_secs(20))).await
+    }
+
+    /// The database as a host opens it, beside this one.
+    pub async fn host(&self) -> Result<Arc<Database>, BackendError> {
+        Ok(Arc::new(Database::Sqlite(self.beside().await?)))
     }
 
     /// An open sale of so many pieces.

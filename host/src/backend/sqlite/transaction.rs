@@ -86,11 +86,11 @@ impl Transaction {
     /// Refuses to go on where an earlier statement left the transaction in an unknown state: SQLite may have rolled it back, and the next statement would commit by itself.
     fn enter(&mut self, operation: &'static str) -> Result<(), BackendError> {
         if !self.sound {
-            return Err(BackendError::Unavailable {
-                system: System::Database,
+            return Err(BackendError::unavailable(
+                System::Database,
                 operation,
-                cause: "an earlier statement of the transaction failed".into(),
-            });
+                "an earlier statement of the transaction failed",
+            ));
         }
         self.sound = false;
         Ok(())

@@ -30,7 +30,7 @@ pub struct Buyer {
 pub async fn rush(shop: &Shop, sale: u64, versions: &[&str]) -> Vec<Buyer> {
     let mut crowd = JoinSet::new();
     for (user, version) in (1..=500).zip(versions.iter().cycle()) {
-        let quantity = if user <= 350 && user % 5 == 0 { 2 } else { 1 };
+        let quantity = if user <= 350 && user % 7 == 0 { 2 } else { 1 };
         crowd.spawn(visit(
             shop.clone(),
             (*version).to_owned(),

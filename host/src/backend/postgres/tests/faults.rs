@@ -1,16 +1,18 @@
 //! Servers that refuse, fall silent or hang up; hosts that start at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::Executor;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{Executor, Row};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Fixture, Outcome, settling};
+use crate::backend::group_commit::GroupCommit;
 use crate::backend::postgres::Postgres;
 use crate::backend::{BackendError, System};
 
@@ -209,5 +211,74 @@ async fn connections_that_were_cut_cost_one_answer_and_no_more() -> Outcome {
     }
     assert!(failures <= 1, "{failures}");
     assert_eq!(fixture.remaining(&sale).await?, 2 + failures);
+    Ok(())
+}
+
+/// Ends the session that began to wait for a lock last.
+async fn end_the_last_that_waits(fixture: &Fixture) -> Outcome {
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_locks \
+         WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'time_sales'::regclass) \
+         ORDER BY waitstart DESC LIMIT 1";
+    fixture.raw().await?.execute(ended).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_batch_loses_and_doubles_nobody() -> Outcome {
+    let fixture = Fixture::new().await?;
+    for lost_to_another in [false, true] {
+        let sale = fixture.sale(100).await?;
+        let group_commit = GroupCommit::new(fixture.host().await?, Arc::default());
+        let group_commit = Arc::new(group_commit);
+        let mut held = fixture.database.begin().await?;
+        held.lock_sale(sale.id).await?;
+        let ask = |user| fixture.request(&format!("{}-{user}", sale.id), &sale, user, 1);
+        let ghost = lost_to_another.then(|| {
+            // What the server goes on with after its client has lost it, as one more connection that asks for the same and has the row before.
+            let (database, now) = (Arc::clone(&fixture.database), fixture.now);
+            let batch: Vec<_> = (1..=5).map(ask).collect();
+            tokio::spawn(async move { database.purchase(&batch, &settling(), false, now).await })
+        });
+        if ghost.is_some() {
+            waiting_sessions(&fixture, 1).await?;
+        }
+        let mut callers = JoinSet::new();
+        for request in (1..=10).map(ask) {
+            let group_commit = Arc::clone(&group_commit);
+            callers.spawn(async move {
+                let leave = std::future::pending();
+                group_commit.purchase(&request, &settling(), leave).await
+            });
+        }
+        waiting_sessions(&fixture, 1 + i64::from(lost_to_another)).await?;
+        end_the_last_that_waits(&fixture).await?;
+        held.rollback().await?;
+
+        let mut lefts = BTreeSet::new();
+        while let Some(answer) = callers.join_next().await {
+            match answer?? {
+                Some(Ok(order)) => assert!(lefts.insert(order.remaining), "{order:?}"),
+                other => return Err(format!("no order but {other:?}").into()),
+            }
+        }
+        assert_eq!(lefts, (90..100).collect());
+        assert_eq!(fixture.remaining(&sale).await?, 90);
+        if let Some(ghost) = ghost {
+            assert!(ghost.await??.iter().all(Result::is_ok));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until so many sessions wait for a lock.
+async fn waiting_sessions(fixture: &Fixture, wanted: i64) -> Outcome {
+    let mut raw = fixture.raw().await?;
+    let waiting = "SELECT count(DISTINCT pid) FROM pg_locks \
+         WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'time_sales'::regclass)";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while raw.fetch_one(waiting).await?.try_get::<i64, _>(0)? < wanted {
+        assert!(Instant::now() < deadline, "nobody waits for the row");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     Ok(())
 }
