@@ -39,7 +39,7 @@ const DEADLINE: Option<&str> = Some("DeadlineExceededException");
 const BUDGET: Option<&str> = Some("BudgetExceededException");
 const STRATEGY: Option<&str> = Some("StrategyException");
 
-const CASES: [Case; 34] = [
+const CASES: [Case; 35] = [
     case(0, "201", "completed", None, 1),
     case(1, BROKEN, "trapped", TRAP, 0),
     case(2, BROKEN, "trapped", TRAP, 0),
@@ -76,7 +76,8 @@ const CASES: [Case; 34] = [
     case(30, BROKEN, "trapped", TRAP, 0),
     case(31, BROKEN, "failed", STRATEGY, 0),
     case(32, BROKEN, "failed", BUDGET, 0),
-    case(33, BROKEN, "failed", STRATEGY, 0),
+    case(33, "201", "completed", None, 1),
+    case(34, BROKEN, "failed", STRATEGY, 0),
 ];
 
 /// How often the faulty strategy's purchases ended so.

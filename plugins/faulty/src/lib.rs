@@ -41,6 +41,7 @@
 //! | 30 | sets a Redis value of 1 MiB | the failure, else `rejected(sold-out)` |
 //! | 31 | writes a 0 into the cache `time-sale:{sale}` | `rejected(sold-out)`, which is not so |
 //! | 32 | takes locks of ever new names and keeps them all | the first failure |
+//! | 33 | none: takes ten megabytes, in pieces small and large, and buys in one step | the true answer |
 //!
 //! Misdeeds of a settlement (`poison`): the purchase of such a user submits the request and behaves; its record is what harms.
 //!

@@ -42,6 +42,7 @@ pub fn commit(misdeed: u64, request: &Request) -> Answer {
         30 => set("faulty", &vec![b'v'; 1 << 20]),
         31 => set(&format!("time-sale:{}", request.sale_id), b"0"),
         32 => hoard_locks(),
+        33 => take_ten_megabytes_and_buy(request),
         _ => Err(Failure::Invalid(format!("there is no misdeed {misdeed}")).into()),
     }
 }
@@ -69,6 +70,19 @@ fn allocate() -> ! {
     loop {
         hoard.push(hint::black_box(vec![1_u8; 1 << 20]));
     }
+}
+
+/// Far more than a component's memory begins with, and far less than it may have.
+fn take_ten_megabytes_and_buy(request: &Request) -> Answer {
+    let bytes = || (0..=u8::MAX).cycle();
+    let small: Vec<_> = bytes().take(1 << 14).map(|byte| vec![byte; 320]).collect();
+    let large = vec![7; 5 << 20];
+    let (small, large) = hint::black_box((small, large));
+    let kept = |(piece, byte): (&Vec<u8>, u8)| piece.iter().all(|it| *it == byte);
+    if small.iter().zip(bytes()).all(kept) && kept((&large, 7)) {
+        return buy(&[request.handle]);
+    }
+    Err(Failure::Other("memory does not keep what it was given".to_owned()).into())
 }
 
 fn overflow_the_stack() -> ! {

@@ -9,6 +9,8 @@
 #[doc(hidden)]
 pub mod bindings;
 pub mod log;
+#[cfg(target_arch = "wasm32")]
+mod memory;
 pub mod rules;
 mod strategy;
 
