@@ -20,7 +20,7 @@ use crate::{
         redis::{Redis, RedisOptions},
         shared_memory::SharedMemory,
         sold_out::SoldOut,
-        sqlite::{Sqlite, SqliteOptions},
+        sqlite::{Keeping, Sqlite, SqliteOptions},
     },
     config::{Config, Hidden},
     secret::{self, Secret},
@@ -103,6 +103,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Database> {
         path: folder.join("timesale.db"),
         readers: DATABASE_READERS,
         writer_wait: row_lock_wait,
+        keeping: Keeping::Durable,
     };
     let database = Sqlite::open(&options).await;
     let database =
@@ -134,6 +135,7 @@ async fn open_queue(config: &Config) -> anyhow::Result<Queue> {
     let options = LogOptions {
         path: folder.join("log.db"),
         backlog_max,
+        keeping: Keeping::Durable,
     };
     let log = Log::open(&options).await;
     let log = log.with_context(|| format!("cannot open the log in {}", folder.display()))?;

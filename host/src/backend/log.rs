@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::sqlite::Keeping;
 use super::sqlite::file::File;
 use super::{BackendError, System};
 use crate::domain::{Place, RequestId, Ticket};
@@ -55,6 +56,8 @@ pub struct LogOptions {
     pub path: PathBuf,
     /// Requests that may wait to be settled, at most.
     pub backlog_max: u64,
+    /// How well it is kept.
+    pub keeping: Keeping,
 }
 
 /// Requests to settle.
@@ -93,7 +96,14 @@ pub struct Log {
 impl Log {
     /// Opens the file and starts the task that writes it.
     pub async fn open(options: &LogOptions) -> Result<Self, BackendError> {
-        let file = Arc::new(File::open(&options.path, READERS, FILE_WAIT, System::Kafka).await?);
+        let file = File::open(
+            &options.path,
+            READERS,
+            FILE_WAIT,
+            options.keeping,
+            System::Kafka,
+        );
+        let file = Arc::new(file.await?);
         let marks = store::open(&file)
             .await
             .map_err(unavailable("open the log"))?;

@@ -19,6 +19,7 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
+pub use file::Keeping;
 pub use transaction::Transaction;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct SqliteOptions {
     pub readers: u32,
     /// How long a caller waits for the one that writes, or for one that reads.
     pub writer_wait: Duration,
+    /// How well it is kept.
+    pub keeping: Keeping,
 }
 
 /// The embedded database.
@@ -54,6 +57,7 @@ impl Sqlite {
             &options.path,
             options.readers,
             options.writer_wait,
+            options.keeping,
             System::Database,
         )
         .await?;

@@ -81,6 +81,18 @@ pub fn kafka_client(client: KafkaClient, stage: KafkaStage, mean: Duration, long
 }
 
 impl QueueMetrics {
+    /// For backends of a probe, of which nothing is exported.
+    pub fn unrecorded() -> Self {
+        Self {
+            send: Histogram::noop(),
+            send_max: (Peak::default(), Gauge::noop()),
+            processing: Histogram::noop(),
+            processing_max: (Peak::default(), Gauge::noop()),
+            dead_letters: Vec::new(),
+            cache: [Counter::noop(), Counter::noop()],
+        }
+    }
+
     /// Records a send that the log acknowledged.
     pub fn sent(&self, took: Duration) {
         self.send.record(took);

@@ -15,6 +15,7 @@ use super::{
     REQUESTS, store,
 };
 use crate::backend::BackendError;
+use crate::backend::sqlite::Keeping;
 use crate::domain::{Place, RequestId};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -23,6 +24,7 @@ fn options(path: &Path) -> LogOptions {
     LogOptions {
         path: path.join("log.db"),
         backlog_max: 1_000,
+        keeping: Keeping::Durable,
     }
 }
 

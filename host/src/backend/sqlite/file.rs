@@ -18,6 +18,17 @@ const LOCKED: [i32; 2] = [5, 6];
 
 /// Rows that a connection's thread may be ahead of their reader: those of a batch, so that the two need not take turns.
 const ROW_BUFFER: usize = 1_024;
+/// Pages of 4 KiB that a file may have which serves a probe.
+const SCRATCH_PAGES_MAX: &str = "16384";
+
+/// How well a file is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// What is committed survives a loss of power.
+    Durable,
+    /// It serves a probe and is thrown away: no commit waits for the disk, and it takes at most 64 MiB.
+    Scratch,
+}
 
 /// An open file.
 #[derive(Debug)]
@@ -33,14 +44,20 @@ impl File {
         path: &Path,
         readers: u32,
         wait: Duration,
+        keeping: Keeping,
         system: System,
     ) -> Result<Self, BackendError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(true)
             .busy_timeout(wait)
-            .row_buffer_size(ROW_BUFFER)
-            .synchronous(SqliteSynchronous::Full);
+            .row_buffer_size(ROW_BUFFER);
+        let options = match keeping {
+            Keeping::Durable => options.synchronous(SqliteSynchronous::Full),
+            Keeping::Scratch => options
+                .synchronous(SqliteSynchronous::Off)
+                .pragma("max_page_count", SCRATCH_PAGES_MAX),
+        };
         // The log that lets readers read beside the writer is the writer's to turn on.
         let writing = options
             .clone()

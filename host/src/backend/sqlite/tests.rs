@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
-use super::{Sqlite, SqliteOptions};
+use super::{Keeping, Sqlite, SqliteOptions};
 use crate::backend::BackendError;
 use crate::backend::database::Database;
 use crate::domain::{
@@ -164,6 +164,7 @@ fn options(folder: &TempDir, writer_wait: Duration) -> SqliteOptions {
         path: folder.path().join("timesale.db"),
         readers: 2,
         writer_wait,
+        keeping: Keeping::Durable,
     }
 }
 

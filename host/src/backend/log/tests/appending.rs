@@ -11,6 +11,7 @@ use super::{Outcome, fresh, options, place, record};
 use crate::backend::log::appender::{Appender, Write};
 use crate::backend::log::marks::Marks;
 use crate::backend::log::{FILE_WAIT, Log, READERS, store};
+use crate::backend::sqlite::Keeping;
 use crate::backend::sqlite::file::File;
 use crate::backend::{BackendError, System};
 
@@ -18,7 +19,7 @@ use crate::backend::{BackendError, System};
 async fn appends_that_wait_together_share_a_commit() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("log.db");
-    let file = File::open(&path, READERS, FILE_WAIT, System::Kafka).await?;
+    let file = File::open(&path, READERS, FILE_WAIT, Keeping::Durable, System::Kafka).await?;
     let marks = Arc::new(watch::Sender::new(store::open(&file).await?));
     let mut moves = marks.subscribe();
     let (writes, waiting) = mpsc::channel(100);
@@ -135,6 +136,7 @@ async fn a_closing_appender_writes_all_that_was_handed_over() -> Outcome {
         &options(folder.path()).path,
         READERS,
         FILE_WAIT,
+        Keeping::Durable,
         System::Kafka,
     )
     .await?;
