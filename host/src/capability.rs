@@ -4,6 +4,7 @@
 //! Every function that reaches a backend passes `CallState::observe`, which checks the call's bounds, times the function, and only then hands out the backends.
 //! `strategy` builds a `CallState` for each call and nobody else does.
 
+mod conduct;
 mod convert;
 mod db;
 mod hangup;
@@ -17,6 +18,7 @@ mod state;
 impl bindings::timesale::strategy::types::Host for CallState {}
 
 pub use self::{
+    conduct::Conduct,
     hangup::Hangup,
     state::{CallEnd, CallState, Effect, Operation, Task},
 };

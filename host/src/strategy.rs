@@ -5,6 +5,7 @@
 
 pub mod ending;
 pub mod engine;
+pub mod probe;
 pub mod registry;
 pub mod revision;
 
@@ -17,13 +18,15 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::{
-    ending::{Ending, Verdict, is_backend, labels, purchase_ending, reason, verdict},
+    ending::{
+        Ending, Verdict, confirm_refusal, is_backend, labels, purchase_ending, reason, verdict,
+    },
     engine::Engine,
-    revision::{Answer, Broken, Ran, Revision},
+    revision::{Answer, Broken, Revision},
 };
 use crate::{
     backend::Backends,
-    capability::{Hangup, Operation, bindings::timesale::strategy::types},
+    capability::{Hangup, Operation},
     config::Limits,
     domain::{Decision, Refusal, Request, Version},
     telemetry::{
@@ -84,7 +87,7 @@ impl Strategy {
                     .call(task, &self.means, Some(Arc::clone(&self.metrics)))
                     .await;
                 self.metrics.guest_took(ran.guest_time);
-                self.confirm_refusal(&mut ran).await;
+                confirm_refusal(&mut ran, &self.means.backends).await;
                 purchase_ending(ran)
             }
         };
@@ -176,27 +179,6 @@ impl Strategy {
         }
         self.metrics
             .purchase_final(result, reason, since(request.accepted_at));
-    }
-
-    /// Asks the database about a refusal for which the guest asked nothing of it: a strategy's own cache refuses nobody.
-    async fn confirm_refusal(&self, ran: &mut Ran) {
-        let refused = matches!(
-            ran.answer,
-            Ok(Answer::Purchased(Err(types::Refusal::Rejected(_))))
-        );
-        let ([request], [effect]) = (&*ran.requests, &mut *ran.effects) else {
-            return;
-        };
-        if !refused || effect.rejection.is_some() {
-            return;
-        }
-        match self.means.backends.find_sale(request.sale_id).await {
-            Ok(sale) => effect.rejection = request.refused_by(sale.as_ref()),
-            Err(error) => {
-                tracing::warn!(version = %self.version(), "a refusal is not confirmed: {error}");
-                ran.failure = Some(ErrorKind::Database);
-            }
-        }
     }
 
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {

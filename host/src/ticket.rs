@@ -38,6 +38,14 @@ impl TicketKeys {
         })
     }
 
+    /// A key that nobody else has, for requests that nobody asks for later.
+    pub fn fresh() -> Self {
+        Self {
+            signing: rand::random::<[u8; 32]>().to_vec(),
+            retired: Vec::new(),
+        }
+    }
+
     /// The id of a request that came without an idempotency key.
     pub fn random(&self, sale: SaleId) -> RequestId {
         self.seal(rand::random(), sale)

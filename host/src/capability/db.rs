@@ -155,6 +155,7 @@ impl HostTransaction for CallState {
         let Some(asked) = observed.call.request(request).cloned() else {
             return Ok(Err(failed(observed.refuse_use("a handle is unknown"))));
         };
+        observed.attempt(request);
         let fenced_since = match fence.map(|token| observed.call.lock_granted(token)) {
             Some(None) => {
                 return Ok(Err(failed(observed.refuse_use(
@@ -363,6 +364,8 @@ pub(super) fn note_duplicate(call: &mut CallState, handles: &[u32], error: Optio
         for handle in handles {
             if let Some(effect) = call.effect(*handle) {
                 effect.duplicate = true;
+                let repeated = effect.order.is_some() || effect.ticket.is_some();
+                call.conduct.repeated |= repeated;
             }
         }
     }

@@ -24,7 +24,7 @@ impl Host for CallState {
         &mut self,
         handle: types::RequestHandle,
     ) -> wasmtime::Result<Result<types::Ticket, Failure>> {
-        let observed = match self.observe_apart(Function::Submit)? {
+        let mut observed = match self.observe_apart(Function::Submit)? {
             Ok(observed) => observed,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -34,6 +34,7 @@ impl Host for CallState {
         let Some(request) = observed.call.request(handle).cloned() else {
             return Ok(Err(observed.refuse_use("a handle is unknown")));
         };
+        observed.attempt(handle);
         if observed
             .call
             .effect(handle)

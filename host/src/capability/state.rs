@@ -10,8 +10,8 @@ use std::{
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 
 use super::{
-    bindings::timesale::strategy::types::Failure, db::OpenTransaction, hangup::Hangup,
-    log::LogBudget, memory::MemoryBound, redis::HeldLock,
+    bindings::timesale::strategy::types::Failure, conduct::Conduct, db::OpenTransaction,
+    hangup::Hangup, log::LogBudget, memory::MemoryBound, redis::HeldLock,
 };
 use crate::{
     backend::{BackendError, Backends, System},
@@ -96,6 +96,8 @@ pub struct CallState {
     pub task: Task,
     /// What it has brought about, a place for each request.
     pub effects: Vec<Effect>,
+    /// How it behaved; whole once it is released.
+    pub conduct: Conduct,
     pub(super) table: ResourceTable,
     pub(super) transaction: Option<OpenTransaction>,
     pub(super) next_handle: u32,
@@ -121,6 +123,7 @@ impl CallState {
     ) -> Self {
         Self {
             effects: vec![Effect::default(); task.requests.len()],
+            conduct: Conduct::default(),
             task,
             table: ResourceTable::new(),
             transaction: None,
@@ -185,6 +188,9 @@ impl CallState {
 
     /// Releases what the guest still holds: its transaction rolls back, its locks are freed.
     pub async fn release(&mut self) {
+        self.conduct.memory_bytes = self.memory.used;
+        self.conduct.left_transaction = self.transaction.is_some();
+        self.conduct.left_locks = self.locks.len();
         if let Some(open) = self.transaction.take() {
             self.note_limit(
                 LimitName::TransactionHold,
@@ -205,6 +211,7 @@ impl CallState {
     /// Opens a host call: checks the call's bounds and starts the clock.
     pub(super) fn observe(&mut self, function: Function) -> wasmtime::Result<Observed<'_>> {
         self.host_calls += 1;
+        self.conduct.used(function);
         if self.host_calls > self.limits.host_calls_max {
             return Err(CallEnd::HostCalls.into());
         }
@@ -345,7 +352,14 @@ impl Observed<'_> {
     /// Ends the host call with a failure that the host decided on.
     pub(super) fn fail(self, kind: ErrorKind, failure: Failure) -> Failure {
         self.call.failure = Some(kind);
+        self.call.conduct.failed(self.function, &failure);
         failure
+    }
+
+    /// Keeps that the guest is about to have a request sold.
+    pub(super) fn attempt(&mut self, handle: u32) {
+        let told = self.call.effect(handle).and_then(|it| it.rejection);
+        self.call.conduct.attempted(self.function, told);
     }
 
     /// Ends the host call: it is used in a way that the contract rules out.
@@ -380,6 +394,7 @@ impl Observed<'_> {
             }
         };
         self.call.failure = Some(kind);
+        self.call.conduct.failed(self.function, &failure);
         failure
     }
 }

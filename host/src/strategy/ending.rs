@@ -2,6 +2,7 @@
 
 use super::revision::{Answer, Broken, Ran};
 use crate::{
+    backend::Backends,
     capability::{Effect, bindings::timesale::strategy::types},
     domain::{Decision, Order, Refusal, Rejection, Request, Ticket},
     telemetry::labels::{ErrorKind, Outcome, Reason},
@@ -88,6 +89,27 @@ pub(super) fn purchase_ending(ran: Ran) -> Ending {
                 "the strategy says that it sold, and there is no order"
             );
             Ending::Failed(ErrorKind::Strategy)
+        }
+    }
+}
+
+/// Asks the database about a refusal for which the guest asked nothing of it: a strategy's own cache refuses nobody.
+pub(super) async fn confirm_refusal(ran: &mut Ran, backends: &Backends) {
+    let refused = matches!(
+        ran.answer,
+        Ok(Answer::Purchased(Err(types::Refusal::Rejected(_))))
+    );
+    let ([request], [effect]) = (&*ran.requests, &mut *ran.effects) else {
+        return;
+    };
+    if !refused || effect.rejection.is_some() {
+        return;
+    }
+    match backends.find_sale(request.sale_id).await {
+        Ok(sale) => effect.rejection = request.refused_by(sale.as_ref()),
+        Err(error) => {
+            tell!(warn, Some(request), "a refusal is not confirmed: {error}");
+            ran.failure = Some(ErrorKind::Database);
         }
     }
 }

@@ -45,6 +45,10 @@ pub struct Compiled {
     pub pre: StrategyPre<CallState>,
     /// The backends that it cannot do without.
     pub needs: Vec<System>,
+    /// The interfaces that it imports, all of the contract.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
 }
 
 /// Why a file is no strategy.
@@ -128,11 +132,13 @@ impl Engine {
         }
         let component = Component::from_binary(&self.wasm, bytes)
             .map_err(|error| Refused::Compile(one_line(&error)))?;
-        let imports: Vec<String> = component
-            .component_type()
+        let interface = component.component_type();
+        let imports: Vec<String> = interface
             .imports(&self.wasm)
             .map(|(name, _)| name.to_owned())
             .collect();
+        let exports = interface.exports(&self.wasm);
+        let exports = exports.map(|(name, _)| name.to_owned()).collect();
         if let Some(name) = imports.iter().find(|name| !name.starts_with(CONTRACT)) {
             return Err(Refused::ForeignImport(name.clone()));
         }
@@ -157,6 +163,8 @@ impl Engine {
                 .into_iter()
                 .filter_map(|(system, needed)| needed.then_some(system))
                 .collect(),
+            imports,
+            exports,
         })
     }
 

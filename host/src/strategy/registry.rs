@@ -12,7 +12,7 @@ use crate::domain::Version;
 /// Versions that one process ever serves, which bounds the series that carry them as a label.
 const VERSIONS_MAX: usize = 64;
 /// Bytes of a component.
-const COMPONENT_MAX_BYTES: u64 = 64 << 20;
+pub const COMPONENT_MAX_BYTES: u64 = 64 << 20;
 
 /// The strategies, by version.
 pub struct Registry {

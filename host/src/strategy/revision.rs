@@ -14,7 +14,7 @@ use super::{Means, ending::excerpt, engine::Refused};
 use crate::{
     backend::System,
     capability::{
-        CallEnd, CallState, Effect, Hangup, Operation, Task,
+        CallEnd, CallState, Conduct, Effect, Hangup, Operation, Task,
         bindings::{
             StrategyPre,
             exports::timesale::strategy::purchasing::{Order, Outcome as GuestOutcome, Refusal},
@@ -39,6 +39,10 @@ pub struct Revision {
     pub id: RevisionId,
     /// The backends that it cannot do without.
     pub needs: Vec<System>,
+    /// The interfaces that it imports, all of the contract.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
     component: StrategyPre<CallState>,
 }
 
@@ -95,6 +99,8 @@ pub struct Ran {
     pub failure: Option<ErrorKind>,
     /// Time in the guest, host functions apart.
     pub guest_time: Duration,
+    /// How it behaved.
+    pub conduct: Conduct,
 }
 
 impl Revision {
@@ -117,6 +123,8 @@ impl Revision {
             id: RevisionId(digest.chars().take(12).collect()),
             component: compiled.pre,
             needs: compiled.needs,
+            imports: compiled.imports,
+            exports: compiled.exports,
         };
         let task = revision.task(Operation::Describe, Vec::new(), Hangup::default());
         match revision.call(task, means, None).await.answer {
@@ -172,6 +180,7 @@ impl Revision {
         Ran {
             answer,
             failure: state.failure(),
+            conduct: state.conduct,
             requests: state.task.requests,
             effects: state.effects,
             guest_time,
