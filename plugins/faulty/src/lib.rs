@@ -1,6 +1,7 @@
 //! A guest that misbehaves on request, so that the host's tests can show that no misdeed does harm.
 //!
-//! The client chooses the misdeed: it is `user_id % 100`, so a test picks users 100 × k + misdeed to have many buyers do the same.
+//! It is also, where a test has written a name into it, one strategy of a corpus of right and wrong ones (`corpus`).
+//! As it was built, the client chooses the misdeed: it is `user_id % 100`, so a test picks users 100 × k + misdeed to have many buyers do the same.
 //! No misdeed checks the sale's rules first; one whose first step the host refuses ends with that refusal, unless the table says otherwise.
 //! Never staged by `make run`; the tests stage it as `faulty.wasm`.
 //!
@@ -58,10 +59,14 @@
 //! | 58 | fails it, every time |
 //! | 59 | submits it again and fails it with what `submit` answered |
 
+mod corpus;
 mod misdeeds;
 mod poison;
 
-use timesale_sdk::{Order, Outcome, Refusal, Request, Strategy, kafka, strategy};
+use std::process;
+
+use timesale_sdk::bindings::exports::timesale::strategy::purchasing::{Description, Guest};
+use timesale_sdk::{Order, Outcome, Refusal, Request, Strategy, kafka};
 
 struct Faulty;
 
@@ -69,6 +74,9 @@ impl Strategy for Faulty {
     const OPERATION: &str = "purchaseFaultily";
 
     fn purchase(request: &Request) -> Result<Outcome, Refusal> {
+        if let Some((purchase, _)) = corpus::chosen() {
+            return purchase(request);
+        }
         match number(request) {
             50..=59 => Ok(Outcome::Accepted(kafka::submit(request.handle)?)),
             misdeed => misdeeds::commit(misdeed, request),
@@ -76,11 +84,40 @@ impl Strategy for Faulty {
     }
 
     fn settle(requests: &[Request]) -> Vec<Result<Order, Refusal>> {
-        poison::settle(requests)
+        match corpus::chosen() {
+            Some((_, settle)) => settle(requests),
+            None => poison::settle(requests),
+        }
     }
 }
 
-strategy!(Faulty);
+/// The strategy as the host sees it, save that the corpus has two that cannot describe themselves.
+struct Component;
+
+impl Guest for Component {
+    fn describe() -> Description {
+        match corpus::choice() {
+            "traps-in-describe" => process::abort(),
+            "no-operation" => Description {
+                operation: "purchase faultily".to_owned(),
+            },
+            _ => <Faulty as Guest>::describe(),
+        }
+    }
+
+    fn purchase(request: Request) -> Result<Outcome, Refusal> {
+        <Faulty as Guest>::purchase(request)
+    }
+
+    fn settle(requests: Vec<Request>) -> Vec<Result<Order, Refusal>> {
+        <Faulty as Guest>::settle(requests)
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+timesale_sdk::bindings::export!(Component with_types_in timesale_sdk::bindings);
+#[cfg(not(target_arch = "wasm32"))]
+const _: fn() -> Description = <Component as Guest>::describe;
 
 /// The misdeed that the client chose.
 fn number(request: &Request) -> u64 {
