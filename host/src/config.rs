@@ -7,6 +7,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::plugin::PluginCommand;
+
 /// The build: package version, contract version and commit.
 pub const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -35,6 +37,9 @@ pub struct Cli {
 pub enum Command {
     /// Serves purchases until a signal ends it.
     Serve(Config),
+    /// Works on strategies.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
 }
 
 /// What an operator sets.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod reconciler;
+pub mod plugin;
 pub mod secret;
 pub mod settlement;
 pub mod strategy;

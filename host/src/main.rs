@@ -1,4 +1,4 @@
-//! The binary: reads the configuration, serves, and turns every fault of start-up into one line.
+//! The binary: reads the command line, does what it says, and turns every fault into one line.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -8,24 +8,26 @@ use std::{
 use clap::Parser as _;
 use timesale::{
     app,
-    config::{Cli, Command},
+    config::{Cli, Command, Config},
+    plugin::{self, PluginCommand},
 };
 use tracing_subscriber::EnvFilter;
+
+/// What a check ends with that refuses a component; whoever could not even check ends with 2.
+const REFUSED: u8 = 1;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match cli.command {
-        Some(Command::Serve(config)) => config,
-        None => cli.config,
-    };
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    match cli.command {
+        Some(Command::Serve(config)) => serve(config).await,
+        None => serve(cli.config).await,
+        Some(Command::Plugin(command)) => plugin(command).await,
+    }
+}
+
+async fn serve(config: Config) -> ExitCode {
+    log_from("info,sqlx=warn");
     match app::serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,4 +36,37 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what a command tells is what standard output is for"
+)]
+async fn plugin(command: PluginCommand) -> ExitCode {
+    log_from("error");
+    let PluginCommand::Check(asked) = command;
+    match plugin::check(&asked).await {
+        Ok(checked) => {
+            println!("{checked}");
+            if checked.is_accepted() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(REFUSED)
+            }
+        }
+        Err(error) => {
+            eprintln!("timesale plugin check: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Writes the log to standard error, where `RUST_LOG` says nothing else from this level on.
+fn log_from(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }

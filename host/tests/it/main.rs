@@ -15,6 +15,7 @@ mod support;
 mod actuator;
 mod bounds;
 mod contract;
+mod corpus;
 mod crash;
 mod dashboards;
 mod embedded;

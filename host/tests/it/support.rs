@@ -5,6 +5,7 @@
 pub mod answer;
 #[cfg(feature = "services")]
 pub mod clock;
+pub mod corpus;
 pub mod crowd;
 pub mod ledger;
 pub mod letters;
