@@ -3,6 +3,8 @@
 //! Every flag has an environment variable.
 //! `validate` holds the relations between the limits; a fault here stops the process before it listens.
 
+pub mod grants;
+
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};

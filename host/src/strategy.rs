@@ -62,7 +62,7 @@ impl Strategy {
     pub fn new(live: Revision, operation: String, means: Arc<Means>) -> Self {
         Self {
             metrics: Arc::new(StrategyMetrics::new(&live.version, &operation)),
-            permits: Semaphore::new(means.limits.calls_max as usize),
+            permits: Semaphore::new(live.grants.limits.calls_max as usize),
             live,
             operation,
             means,
@@ -188,7 +188,7 @@ impl Strategy {
             .ok()
             .and_then(Result::ok);
         self.metrics.permit_waited(asked.elapsed());
-        let max = self.means.limits.calls_max as usize;
+        let max = self.live.grants.limits.calls_max as usize;
         #[expect(clippy::cast_precision_loss, reason = "at most a thousand calls")]
         let used = (max - self.permits.available_permits().min(max)) as f64 / max as f64;
         self.metrics.limit_used(LimitName::CallsInFlight, used);

@@ -14,8 +14,6 @@ use crate::{
     telemetry::labels::{ErrorKind, Function},
 };
 
-/// Topics that every strategy may publish to.
-const TOPICS: [&str; 1] = ["time-sale-events"];
 /// Bytes of an event's key and payload together.
 const EVENT_MAX_BYTES: usize = 64 << 10;
 
@@ -60,8 +58,8 @@ impl Host for CallState {
             Ok(observed) => observed,
             Err(failure) => return Ok(Err(failure)),
         };
-        if !TOPICS.contains(&topic.as_str()) {
-            return Ok(Err(observed.refuse_use("the topic is not allowed")));
+        if !observed.call.grants().allows_topic(&topic) {
+            return Ok(Err(observed.refuse_use("the topic is not granted")));
         }
         if key.len().saturating_add(payload.len()) > EVENT_MAX_BYTES {
             let failure = Failure::BudgetSpent("bytes of an event".to_owned());

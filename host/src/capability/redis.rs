@@ -55,6 +55,9 @@ impl CallState {
             Ok(observed) if key.is_empty() || key.len() > KEY_MAX_BYTES => {
                 Err(observed.refuse_use("a key has 1 to 256 bytes"))
             }
+            Ok(observed) if !observed.call.grants().allows_key(key) => {
+                Err(observed.refuse_use("the key begins with no prefix that is granted"))
+            }
             otherwise => otherwise,
         })
     }

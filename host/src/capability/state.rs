@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, Backends, System},
-    config::Limits,
+    config::{Limits, grants::Grants},
     domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId, Ticket, Version},
     telemetry::{
         labels::{ErrorKind, Function, HostOutcome, LimitName},
@@ -104,7 +104,7 @@ pub struct CallState {
     pub(super) locks: Vec<HeldLock>,
     pub(super) log: LogBudget,
     backends: Arc<Backends>,
-    limits: Arc<Limits>,
+    grants: Arc<Grants>,
     metrics: Option<Arc<StrategyMetrics>>,
     memory: MemoryBound,
     began: Instant,
@@ -118,7 +118,7 @@ impl CallState {
     pub fn new(
         task: Task,
         backends: Arc<Backends>,
-        limits: Arc<Limits>,
+        grants: Arc<Grants>,
         metrics: Option<Arc<StrategyMetrics>>,
     ) -> Self {
         Self {
@@ -131,12 +131,12 @@ impl CallState {
             locks: Vec::new(),
             log: LogBudget::default(),
             memory: MemoryBound {
-                max: limits.memory_max_bytes,
+                max: grants.limits.memory_max_bytes,
                 used: 0,
                 refused: false,
             },
             backends,
-            limits,
+            grants,
             metrics,
             began: Instant::now(),
             host_calls: 0,
@@ -147,9 +147,9 @@ impl CallState {
 
     /// Why the call has to end now, if it has to: asked wherever the guest yields and wherever it calls the host.
     pub fn interrupted(&self) -> Option<CallEnd> {
-        if self.began.elapsed() >= self.limits.call_deadline() {
+        if self.began.elapsed() >= self.limits().call_deadline() {
             Some(CallEnd::Deadline)
-        } else if self.transaction_age() >= self.limits.transaction_hold() {
+        } else if self.transaction_age() >= self.limits().transaction_hold() {
             Some(CallEnd::TransactionHold)
         } else if self.task.hangup.is_set() {
             Some(CallEnd::Cancelled)
@@ -195,7 +195,7 @@ impl CallState {
             self.note_limit(
                 LimitName::TransactionHold,
                 open.age(),
-                self.limits.transaction_hold(),
+                self.limits().transaction_hold(),
             );
             open.roll_back().await;
         }
@@ -212,7 +212,7 @@ impl CallState {
     pub(super) fn observe(&mut self, function: Function) -> wasmtime::Result<Observed<'_>> {
         self.host_calls += 1;
         self.conduct.used(function);
-        if self.host_calls > self.limits.host_calls_max {
+        if self.host_calls > self.limits().host_calls_max {
             return Err(CallEnd::HostCalls.into());
         }
         if let Some(end) = self.interrupted() {
@@ -273,13 +273,19 @@ impl CallState {
         self.effects.get_mut(usize::try_from(handle).ok()?)
     }
 
+    /// What the call may do.
+    pub(super) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Within which bounds.
     pub(super) fn limits(&self) -> &Limits {
-        &self.limits
+        &self.grants.limits
     }
 
     /// Time left until the call's deadline.
     pub(super) fn time_left(&self) -> Duration {
-        self.limits
+        self.limits()
             .call_deadline()
             .saturating_sub(self.began.elapsed())
     }
@@ -305,15 +311,15 @@ impl CallState {
         self.note_limit(
             LimitName::CallDeadline,
             self.began.elapsed(),
-            self.limits.call_deadline(),
+            self.limits().call_deadline(),
         );
         metrics.limit_used(
             LimitName::Memory,
-            self.memory.used as f64 / self.limits.memory_max_bytes as f64,
+            self.memory.used as f64 / self.limits().memory_max_bytes as f64,
         );
         metrics.limit_used(
             LimitName::HostCalls,
-            f64::from(self.host_calls) / f64::from(self.limits.host_calls_max),
+            f64::from(self.host_calls) / f64::from(self.limits().host_calls_max),
         );
     }
 }

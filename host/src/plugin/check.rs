@@ -13,13 +13,16 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    config::{CONTRACT_VERSION, Limits},
+    config::{
+        CONTRACT_VERSION, Limits,
+        grants::{Capability, Grants},
+    },
     domain::Version,
     strategy::{
         Means,
         engine::{Engine, Refused},
         probe::{Finding, Pace, Report, Scratch, probe},
-        registry::COMPONENT_MAX_BYTES,
+        registry::{COMPONENT_MAX_BYTES, NO_VERSION, version_of},
         revision::Revision,
     },
 };
@@ -37,6 +40,9 @@ pub struct Check {
     /// The component that is live, to compare it with.
     #[arg(long, value_name = "FILE")]
     pub live: Option<PathBuf>,
+    /// The operator's grants, a `grants.toml`; without one it has what it imports, within the bounds.
+    #[arg(long, value_name = "FILE")]
+    pub grants: Option<PathBuf>,
     /// The bounds that it is to stay within: those of the host that is to serve it.
     #[command(flatten)]
     pub limits: Limits,
@@ -98,7 +104,7 @@ async fn steps(check: &Check, means: &Means) -> anyhow::Result<Checked> {
     let live = match &check.live {
         Some(file) => {
             let name = file.display();
-            let loaded = load(file, &mut Checked::default(), means).await;
+            let loaded = load(file, "", &mut Checked::default(), means).await;
             let live = loaded.map_err(|(step, finding)| {
                 anyhow::anyhow!("{name}, to compare with, is refused at {step}: {finding}")
             })?;
@@ -107,7 +113,13 @@ async fn steps(check: &Check, means: &Means) -> anyhow::Result<Checked> {
         None => None,
     };
     let mut checked = Checked::default();
-    let candidate = match load(&check.file, &mut checked, means).await {
+    let granted = match &check.grants {
+        Some(file) => tokio::fs::read_to_string(file)
+            .await
+            .with_context(|| format!("cannot read {}", file.display()))?,
+        None => String::new(),
+    };
+    let candidate = match load(&check.file, &granted, &mut checked, means).await {
         Ok(revision) => revision,
         Err((step, finding)) => return Ok(checked.refuse(step, vec![finding])),
     };
@@ -123,6 +135,7 @@ async fn steps(check: &Check, means: &Means) -> anyhow::Result<Checked> {
 /// Takes a component from its file to a revision; an error is the step and what it found.
 async fn load(
     file: &Path,
+    granted: &str,
     checked: &mut Checked,
     means: &Means,
 ) -> Result<Arc<Revision>, (&'static str, String)> {
@@ -131,8 +144,10 @@ async fn load(
         .await
         .map_err(|error| ("file", format!("{error:#}; see {BUILD}")))?;
     checked.tell("size", format!("{} KiB", bytes.len().div_ceil(1024)));
+    let grants = Grants::read(granted, &version, &means.limits)
+        .map_err(|error| ("grants", format!("{error}; see README.md, Grants")))?;
     let began = Instant::now();
-    let loaded = Revision::load(version, bytes, means).await;
+    let loaded = Revision::load(version, bytes, grants, means).await;
     let (revision, operation) = loaded.map_err(|refused| {
         let (step, see) = step(&refused);
         (step, format!("{refused}; see {see}"))
@@ -145,16 +160,13 @@ async fn load(
     checked.tell("imports", revision.imports.join(", "));
     checked.tell("exports", revision.exports.join(", "));
     checked.tell("contract", contracts(&revision));
-    checked.tell("needs", grants(&revision));
+    checked.tell("needs", capabilities(&revision));
     checked.tell("operation", operation);
     Ok(Arc::new(revision))
 }
 
 async fn read(file: &Path) -> anyhow::Result<(Version, Vec<u8>)> {
-    let version = file
-        .file_stem()
-        .and_then(|stem| Version::parse(stem.to_str()?))
-        .context("the name of the file is no version: [a-z][a-z0-9-]{0,31}.wasm")?;
+    let version = version_of(file).context(NO_VERSION)?;
     let unreadable = || format!("cannot read {}", file.display());
     let size = tokio::fs::metadata(file).await.with_context(unreadable)?;
     let size = size.len();
@@ -172,6 +184,7 @@ const fn step(refused: &Refused) -> (&'static str, &'static str) {
         Refused::NotWasm(_) | Refused::CoreModule => ("file", BUILD),
         Refused::Compile(_) => ("compile", BUILD),
         Refused::ForeignImport(_) | Refused::OtherWorld(_) => ("link", WORLD),
+        Refused::NotGranted(_) => ("link", "README.md, Grants"),
         Refused::Describe(_) | Refused::Operation(_) => {
             ("describe", "plugins/README.md, What it exports")
         }
@@ -193,18 +206,16 @@ fn contracts(revision: &Revision) -> String {
 }
 
 /// The capabilities that it has to be granted.
-fn grants(revision: &Revision) -> String {
-    let capabilities = revision.imports.iter().filter_map(|name| {
-        let (_, interface) = name.split_once('/')?;
-        let (interface, _) = interface.split_once('@')?;
-        ["db", "redis", "kafka"]
-            .contains(&interface)
-            .then_some(interface)
-    });
-    let capabilities: Vec<_> = capabilities.collect();
-    match &*capabilities {
+fn capabilities(revision: &Revision) -> String {
+    let names = Capability::ALL.map(Capability::name).into_iter();
+    let imported = |name: &&str| {
+        let interface = format!("/{name}@");
+        revision.imports.iter().any(|it| it.contains(&interface))
+    };
+    let imported: Vec<_> = names.filter(imported).collect();
+    match &*imported {
         [] => "no capability but log, which every strategy has".to_owned(),
-        capabilities => format!("{}; log is granted to all", capabilities.join(", ")),
+        imported => format!("{}; log is granted to all", imported.join(", ")),
     }
 }
 

@@ -13,7 +13,10 @@ use wasmtime::{
 use crate::{
     backend::System,
     capability::{self, CallState, bindings::StrategyPre},
-    config::Limits,
+    config::{
+        Limits,
+        grants::{self, Capability},
+    },
 };
 
 /// How often guests are made to yield.
@@ -43,12 +46,32 @@ pub struct Engine {
 pub struct Compiled {
     /// The component, linked.
     pub pre: StrategyPre<CallState>,
-    /// The backends that it cannot do without.
-    pub needs: Vec<System>,
     /// The interfaces that it imports, all of the contract.
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+}
+
+impl Compiled {
+    /// The backends that it cannot do without.
+    pub fn needs(&self) -> Vec<System> {
+        // Every strategy needs the database: what it sells is final there.
+        let needs = [
+            (System::Database, true),
+            (System::Redis, self.wants(Capability::Redis)),
+            (System::Kafka, self.wants(Capability::Kafka)),
+        ];
+        needs
+            .into_iter()
+            .filter_map(|(system, needed)| needed.then_some(system))
+            .collect()
+    }
+
+    /// Whether it imports a capability.
+    pub fn wants(&self, capability: Capability) -> bool {
+        let interface = format!("{CONTRACT}{}@", capability.name());
+        self.imports.iter().any(|name| name.starts_with(&interface))
+    }
 }
 
 /// Why a file is no strategy.
@@ -65,6 +88,9 @@ pub enum Refused {
         "it imports `{0}`, and a strategy is given nothing but {CONTRACT}* (no WASI, no clock, no network)"
     )]
     ForeignImport(String),
+    /// It wants a capability that the operator keeps from it.
+    #[error("it imports `{0}`, and the operator's {file} does not grant it", file = grants::FILE)]
+    NotGranted(&'static str),
     /// A component of another world.
     #[error("it is not a component of world timesale:strategy/strategy@0.1.0: {0}")]
     OtherWorld(String),
@@ -142,27 +168,13 @@ impl Engine {
         if let Some(name) = imports.iter().find(|name| !name.starts_with(CONTRACT)) {
             return Err(Refused::ForeignImport(name.clone()));
         }
-        let imported = |interface: &str| {
-            let interface = format!("{CONTRACT}{interface}@");
-            imports.iter().any(|name| name.starts_with(&interface))
-        };
         let pre = self
             .linker
             .instantiate_pre(&component)
             .and_then(StrategyPre::new)
             .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
-        // Every strategy needs the database: what it sells is final there.
-        let needs = [
-            (System::Database, true),
-            (System::Redis, imported("redis")),
-            (System::Kafka, imported("kafka")),
-        ];
         Ok(Compiled {
             pre,
-            needs: needs
-                .into_iter()
-                .filter_map(|(system, needed)| needed.then_some(system))
-                .collect(),
             imports,
             exports,
         })

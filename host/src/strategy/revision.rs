@@ -21,6 +21,7 @@ use crate::{
             timesale::strategy::types,
         },
     },
+    config::grants::{Capability, Grants},
     domain::{Request, RevisionId, Version},
     telemetry::{
         labels::{ErrorKind, Outcome},
@@ -39,6 +40,8 @@ pub struct Revision {
     pub id: RevisionId,
     /// The backends that it cannot do without.
     pub needs: Vec<System>,
+    /// What it may do, and within which bounds.
+    pub grants: Arc<Grants>,
     /// The interfaces that it imports, all of the contract.
     pub imports: Vec<String>,
     /// What it exports.
@@ -104,10 +107,11 @@ pub struct Ran {
 }
 
 impl Revision {
-    /// Compiles a component and has it describe itself; returns the operation that it named.
+    /// Compiles a component, holds its imports against the grants and has it describe itself; returns the operation that it named.
     pub async fn load(
         version: Version,
         bytes: Vec<u8>,
+        grants: Grants,
         means: &Means,
     ) -> Result<(Self, String), Refused> {
         let engine = Arc::clone(&means.engine);
@@ -118,11 +122,16 @@ impl Revision {
         let (compiled, digest) = compiled
             .await
             .map_err(|error| Refused::Compile(error.to_string()))??;
+        let wanted = Capability::ALL.into_iter().filter(|it| compiled.wants(*it));
+        if let Some(kept) = wanted.into_iter().find(|it| !grants.allows(*it)) {
+            return Err(Refused::NotGranted(kept.name()));
+        }
         let revision = Self {
             version,
             id: RevisionId(digest.chars().take(12).collect()),
+            needs: compiled.needs(),
+            grants: Arc::new(grants),
             component: compiled.pre,
-            needs: compiled.needs,
             imports: compiled.imports,
             exports: compiled.exports,
         };
@@ -160,7 +169,7 @@ impl Revision {
         let state = CallState::new(
             task,
             Arc::clone(&means.backends),
-            Arc::clone(&means.limits),
+            Arc::clone(&self.grants),
             metrics,
         );
         let began = Instant::now();

@@ -96,6 +96,7 @@ struct Case {
     bytes: Vec<u8>,
     bounds: &'static [&'static str],
     live: Option<&'static str>,
+    grants: &'static str,
 }
 
 impl Case {
@@ -105,6 +106,7 @@ impl Case {
             bytes: component(name),
             bounds,
             live,
+            grants: "",
         }
     }
 
@@ -114,6 +116,7 @@ impl Case {
             bytes: fs::read(file).unwrap(),
             bounds: PATIENT,
             live: None,
+            grants: "",
         }
     }
 
@@ -130,6 +133,9 @@ impl Case {
         if let Some(live) = &live {
             arguments.extend(["--live", live.to_str().unwrap()]);
         }
+        let grants = folder.path().join("grants.toml");
+        fs::write(&grants, self.grants).unwrap();
+        arguments.extend(["--grants", grants.to_str().unwrap()]);
         let temporary = ("TMPDIR".to_owned(), scratch.display().to_string());
         let process = Process::launch(&arguments, &[temporary]);
         let accepted = within(&name, process.wait()).await;
@@ -184,6 +190,7 @@ fn no_strategies() -> Vec<(Case, &'static str)> {
         bytes,
         bounds: PATIENT,
         live: None,
+        grants: "",
     };
     vec![
         (case("text", b"not Wasm at all".to_vec()), "file"),
@@ -260,4 +267,28 @@ async fn what_inherits_accepted_requests_has_to_settle_them() {
     let (_, accepted, said) = case.check().await;
     assert!(!accepted, "{said}");
     assert!(said.contains("Inherited"), "{said}");
+}
+
+#[tokio::test]
+async fn a_check_holds_a_component_to_the_operators_grants() {
+    for (grants, step, says) in [
+        (
+            "[publishes]\nkafka_topics = [\"shop-events\"]\n",
+            "probe",
+            "the topic is not granted",
+        ),
+        (
+            "[publishes]\nhost_calls_max = 3\n",
+            "probe",
+            "used up the host functions",
+        ),
+        ("[publishes]\ncapabilities = [\"db\"]\n", "link", "`redis`"),
+        ("[publishes]\nkafka_topic = []\n", "grants", "kafka_topic"),
+    ] {
+        let case = Case::of_corpus("publishes", PATIENT, None);
+        let (_, accepted, said) = Case { grants, ..case }.check().await;
+        assert!(!accepted, "{grants}: {said}");
+        assert_eq!(refusal(&said).0, step, "{said}");
+        assert!(said.contains(says), "{said}");
+    }
 }

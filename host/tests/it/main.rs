@@ -24,6 +24,7 @@ mod families;
 mod faults;
 #[cfg(feature = "services")]
 mod fence;
+mod grants;
 mod hangup;
 #[cfg(feature = "services")]
 mod hosts;

@@ -43,6 +43,7 @@
 //! | 31 | writes a 0 into the cache `time-sale:{sale}` | `rejected(sold-out)`, which is not so |
 //! | 32 | takes locks of ever new names and keeps them all | the first failure |
 //! | 33 | none: takes ten megabytes, in pieces small and large, and buys in one step | the true answer |
+//! | 34 | holds the lock `time-sale-lock:{sale}` 300 ms for each piece, then places the order under its token | the true answer |
 //!
 //! Misdeeds of a settlement (`poison`): the purchase of such a user submits the request and behaves; its record is what harms.
 //!

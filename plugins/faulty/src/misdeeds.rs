@@ -43,6 +43,7 @@ pub fn commit(misdeed: u64, request: &Request) -> Answer {
         31 => set(&format!("time-sale:{}", request.sale_id), b"0"),
         32 => hoard_locks(),
         33 => take_ten_megabytes_and_buy(request),
+        34 => hold_the_lock(request),
         _ => Err(Failure::Invalid(format!("there is no misdeed {misdeed}")).into()),
     }
 }
@@ -220,6 +221,13 @@ fn hoard_locks() -> Answer {
         let key = format!("faulty-lock:{}", hoard.len());
         hoard.push(Lock::acquire(&key, 0, 0)?);
     }
+}
+
+fn hold_the_lock(request: &Request) -> Answer {
+    let lock = Lock::acquire(&lock_key(request), 0, 0)?;
+    // A guest has no clock: it waits by asking for what it holds already.
+    Lock::acquire(&lock_key(request), 300 * request.quantity, 0).ok();
+    place_and_commit(request.handle, Some(lock.token()))
 }
 
 fn lock_key(request: &Request) -> String {

@@ -462,6 +462,6 @@ impl Subject {
     }
 
     fn host_calls_max(&self) -> u32 {
-        self.scratch.means.limits.host_calls_max
+        self.revision.grants.limits.host_calls_max
     }
 }
