@@ -27,7 +27,12 @@ use crate::{
     reconciler::Reconciler,
     secret,
     settlement::Settlement,
-    strategy::{Means, engine::Engine, registry::Registry},
+    strategy::{
+        Means,
+        engine::Engine,
+        registry::Registry,
+        rollout::{Rollout, RolloutOptions},
+    },
     telemetry::{Telemetry, UPKEEP_EVERY},
 };
 
@@ -52,37 +57,54 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         config.seller_token.as_ref(),
         config.seller_token_file.as_deref(),
     )?;
+    let admin_token = secret::token(
+        "TIMESALE_ADMIN_TOKEN",
+        config.admin_token.as_ref(),
+        config.admin_token_file.as_deref(),
+    )?;
     let means = Arc::new(Means {
         engine: Arc::new(Engine::new(&limits)?),
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
     });
-    let registry = Arc::new(Registry::load(&config.strategies, &means).await?);
+    let rollout = Arc::new(Rollout::new(
+        Arc::clone(&means),
+        host_name(),
+        RolloutOptions {
+            folder: config.strategies.clone(),
+            watch: Duration::from_millis(limits.swap_watch_ms),
+            unprobed: config.unprobed.clone(),
+        },
+    ));
+    rollout.begin().await?;
     let public = bind("TIMESALE_LISTEN", config.listen).await?;
     let management = bind("TIMESALE_MANAGEMENT_LISTEN", config.management_listen).await?;
 
     let reconciler = Arc::new(Reconciler::new(Arc::clone(&backends)));
     let app = Arc::new(Shared {
         reconciler: Arc::clone(&reconciler),
-        registry: Arc::clone(&registry),
+        rollout: Arc::clone(&rollout),
         means,
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
         ticket_keys: Arc::clone(&ticket_keys),
         seller_token: seller_token.clone(),
+        admin_token: admin_token.clone(),
+        data_dir: config.data_dir.clone(),
         keys_in_flight: KeysInFlight::default(),
         tasks: TaskTracker::new(),
         telemetry: Arc::clone(&telemetry),
         draining: AtomicBool::new(false),
     });
-    greet(&public, &management, &registry)?;
+    greet(&public, &management, &rollout.registry)?;
 
     let stop = CancellationToken::new();
     let background = TaskTracker::new();
     background.spawn(Arc::clone(&ticket_keys).follow(stop.clone()));
-    if let Some(token) = seller_token {
+    for token in [seller_token, admin_token].into_iter().flatten() {
         background.spawn(token.follow(stop.clone()));
     }
+    background.spawn(Arc::clone(&rollout).run(stop.clone()));
     background.spawn(every(UPKEEP_EVERY, stop.clone(), {
         let telemetry = Arc::clone(&telemetry);
         async move || telemetry.upkeep()
@@ -98,7 +120,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let settlement = Settlement {
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
-        registry,
+        registry: Arc::clone(&rollout.registry),
     };
     background.spawn(settlement.run(stop.clone()));
     background.spawn(reconciler.run(stop.clone()));
@@ -198,6 +220,13 @@ fn take_data_dir(folder: &Path) -> anyhow::Result<File> {
     Ok(lock)
 }
 
+/// What other hosts and operators know this host by.
+fn host_name() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let machine = machine.as_deref().map_or("host", str::trim);
+    format!("{machine}:{}", std::process::id())
+}
+
 async fn bind(name: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
@@ -216,7 +245,7 @@ async fn every(period: Duration, stop: CancellationToken, mut work: impl AsyncFn
 }
 
 fn rotate_peaks(app: &Shared) {
-    for strategy in app.registry.all() {
+    for strategy in app.rollout.registry.all() {
         strategy.metrics.rotate_peaks();
     }
     app.backends.queue_metrics.rotate_peaks();
@@ -247,19 +276,20 @@ fn greet(
         "timesale is watched at http://{}/actuator/health and /actuator/prometheus",
         management.local_addr()?
     );
-    for strategy in registry.all() {
+    let strategies = registry.all();
+    for strategy in &strategies {
         println!(
             "  {}  {}  revision {}",
-            strategy.version(),
+            strategy.version,
             strategy.operation,
-            strategy.live.id
+            strategy.slots().live.id
         );
     }
-    let Some(last) = registry.all().last() else {
+    let Some(last) = strategies.last() else {
         println!("  no strategy is loaded: nothing can be bought");
         return Ok(());
     };
-    let version = last.version();
+    let version = &last.version;
     println!(
         r#"try:
   curl -s {base}/api/v1/products -H 'content-type: application/json' -d '{{"name":"Keyboard","price":100000}}' && curl -s {base}/api/{version}/time-sales -H 'content-type: application/json' -d '{{"productId":1,"quantity":100,"discountPrice":50000,"startAt":"2020-01-01T00:00:00Z","endAt":"2099-01-01T00:00:00Z"}}'

@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::plugin::PluginCommand;
+use crate::{domain::Version, plugin::PluginCommand};
 
 /// The build: package version, contract version and commit.
 pub const VERSION: &str = concat!(
@@ -60,7 +60,15 @@ pub struct Config {
     /// Folder of the components, `v1.wasm` and so on.
     #[arg(long, env = "TIMESALE_STRATEGIES", default_value = "strategies")]
     pub strategies: PathBuf,
-    /// Folder of the embedded database and log, and of the ticket key where none is given.
+    /// Versions, with commas between, whose components go live without a probe: those that sell by rules of their own, which a probe does not know.
+    #[arg(
+        long,
+        env = "TIMESALE_UNPROBED",
+        value_delimiter = ',',
+        value_parser = version
+    )]
+    pub unprobed: Vec<Version>,
+    /// Folder of the embedded database and log, of the ticket key where none is given, and of uploads.
     #[arg(long, env = "TIMESALE_DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
     /// Token that sellers must show to write products and sales; without one anyone may.
@@ -73,6 +81,16 @@ pub struct Config {
         conflicts_with = "seller_token"
     )]
     pub seller_token_file: Option<PathBuf>,
+    /// Token that operators must show to change strategies; without one nobody may.
+    #[arg(long, env = "TIMESALE_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<Hidden>,
+    /// File with the operators' token; a change takes effect within a second.
+    #[arg(
+        long,
+        env = "TIMESALE_ADMIN_TOKEN_FILE",
+        conflicts_with = "admin_token"
+    )]
+    pub admin_token_file: Option<PathBuf>,
     /// Key that signs request ids, shared by all hosts; without one it is made, and kept in the database server or the data folder.
     #[arg(long, env = "TIMESALE_TICKET_KEY", hide_env_values = true)]
     pub ticket_key: Option<Hidden>,
@@ -155,6 +173,10 @@ impl Config {
     }
 }
 
+fn version(text: &str) -> Result<Version, &'static str> {
+    Version::parse(text).ok_or("a version has the form [a-z][a-z0-9-]{0,31}")
+}
+
 /// A secret that no message shows.
 #[derive(Clone)]
 pub struct Hidden(pub String);
@@ -222,6 +244,9 @@ pub struct Limits {
     /// How long idempotency keys outlive their sale, in hours.
     #[arg(long, env = "TIMESALE_KEY_RETENTION_HOURS", default_value_t = 24)]
     pub key_retention_hours: u32,
+    /// How long a revision is watched after a straight swap, in milliseconds; 0 is not at all.
+    #[arg(long, env = "TIMESALE_SWAP_WATCH_MS", default_value_t = 300_000)]
+    pub swap_watch_ms: u64,
     /// How long a stopping host waits for what is under way, in milliseconds.
     #[arg(long, env = "TIMESALE_DRAIN_MS", default_value_t = 20_000)]
     pub drain_ms: u64,

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use serde::{Deserialize, Serialize};
 
 /// Names a product; positive.
 pub type ProductId = i64;
@@ -200,7 +201,7 @@ impl fmt::Display for Version {
 }
 
 /// One immutable build of a strategy: the first 12 hexadecimal digits of its component's SHA-256.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RevisionId(pub String);
 
 impl fmt::Display for RevisionId {

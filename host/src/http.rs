@@ -1,8 +1,9 @@
 //! The ways in over HTTP: routes, the layer that every request passes, and what handlers share.
 //!
-//! Two listeners: the public one for buyers and sellers, the management one for health and metrics.
+//! Two listeners: the public one for buyers and sellers, the management one for health, metrics and operators.
 //! Handlers parse into types, ask `strategy` or `backend`, and answer; nothing is decided here.
 
+mod admin;
 mod error;
 mod health;
 mod keys;
@@ -14,6 +15,7 @@ mod sales;
 mod status;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -44,7 +46,7 @@ use crate::{
     domain,
     reconciler::Reconciler,
     secret::{Secret, Token},
-    strategy::{Means, Strategy, registry::Registry},
+    strategy::{Means, Strategy, rollout::Rollout, slots::Selling},
     telemetry::{self, Telemetry},
     ticket::TicketKeys,
 };
@@ -57,8 +59,8 @@ pub type App = Arc<Shared>;
 
 /// What every handler shares.
 pub struct Shared {
-    /// The strategies.
-    pub registry: Arc<Registry>,
+    /// The strategies, and what is to run of them.
+    pub rollout: Arc<Rollout>,
     /// The engine, for its figures.
     pub means: Arc<Means>,
     /// The backends, for what the host asks by itself.
@@ -71,6 +73,10 @@ pub struct Shared {
     pub ticket_keys: Arc<Secret<TicketKeys>>,
     /// What sellers must show, if anything.
     pub seller_token: Option<Arc<Secret<Token>>>,
+    /// What operators must show; without one nobody may change strategies.
+    pub admin_token: Option<Arc<Secret<Token>>>,
+    /// The folder for uploads.
+    pub data_dir: PathBuf,
     /// The idempotency keys in use now.
     pub keys_in_flight: KeysInFlight,
     /// The requests under way.
@@ -82,11 +88,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The strategy of a version.
-    fn strategy(&self, version: &str) -> Result<&Arc<Strategy>, Problem> {
-        self.registry
-            .get(version)
-            .ok_or_else(|| Problem::not_found("strategy version", version.escape_debug()))
+    /// The strategy of a version that was not removed.
+    fn strategy(&self, version: &str) -> Result<Arc<Strategy>, Problem> {
+        let strategy = self.rollout.registry.get(version);
+        strategy
+            .filter(|strategy| strategy.slots().selling != Selling::Retired)
+            .ok_or_else(|| no_strategy(version))
     }
 
     /// Whether the host stops.
@@ -127,7 +134,7 @@ pub fn public(app: App) -> Router {
 
 /// The management interface.
 pub fn management(app: App) -> Router {
-    management::routes().with_state(app)
+    management::routes(&app).with_state(app)
 }
 
 /// Runs the request in a task that a hang-up cannot drop, bounds how long the client waits, and times it.
@@ -242,6 +249,10 @@ impl FromRequestParts<App> for Seller {
             _ => Ok(Self),
         }
     }
+}
+
+fn no_strategy(version: &str) -> Problem {
+    Problem::not_found("strategy version", version.escape_debug())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

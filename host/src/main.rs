@@ -13,7 +13,7 @@ use timesale::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// What a check ends with that refuses a component; whoever could not even check ends with 2.
+/// What a command ends with that is refused; whoever could not even check ends with 2.
 const REFUSED: u8 = 1;
 
 #[tokio::main]
@@ -44,20 +44,31 @@ async fn serve(config: Config) -> ExitCode {
 )]
 async fn plugin(command: PluginCommand) -> ExitCode {
     log_from("error");
-    let PluginCommand::Check(asked) = command;
-    match plugin::check(&asked).await {
-        Ok(checked) => {
-            println!("{checked}");
-            if checked.is_accepted() {
+    match command {
+        PluginCommand::Check(asked) => match plugin::check(&asked).await {
+            Ok(checked) => {
+                println!("{checked}");
+                if checked.is_accepted() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::from(REFUSED)
+                }
+            }
+            Err(error) => {
+                eprintln!("timesale plugin check: {error:#}");
+                ExitCode::from(2)
+            }
+        },
+        PluginCommand::Remote(asked) => match asked.ask().await {
+            Ok(shown) => {
+                println!("{shown}");
                 ExitCode::SUCCESS
-            } else {
+            }
+            Err(error) => {
+                eprintln!("timesale plugin: {error:#}");
                 ExitCode::from(REFUSED)
             }
-        }
-        Err(error) => {
-            eprintln!("timesale plugin check: {error:#}");
-            ExitCode::from(2)
-        }
+        },
     }
 }
 

@@ -90,7 +90,7 @@ impl Settlement {
         }
         for (version, batch) in batches {
             match self.registry.get(version.as_str()) {
-                Some(strategy) => self.settle_batch(strategy, batch).await?,
+                Some(strategy) => self.settle_batch(&strategy, batch).await?,
                 None => {
                     tracing::error!(%version, "accepted requests of a version that is not served");
                     let open = self.undecided(batch).await?;
@@ -201,7 +201,7 @@ impl Settlement {
             }
         }
         if hindered {
-            return Err(Hindered::Strategy(strategy.version().clone()));
+            return Err(Hindered::Strategy(strategy.version.clone()));
         }
         Ok(broken)
     }

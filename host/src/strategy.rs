@@ -1,19 +1,26 @@
-//! Runs strategies: permits, the live revision, the record of each call, and what a call became.
+//! Runs strategies: permits, the revision of each call, its record, and what it became.
 //!
 //! `http` asks for purchases and `settlement` for settles; both run in tasks that nobody drops.
 //! What guests may ask of the host is `capability`'s.
 
 pub mod ending;
 pub mod engine;
+pub mod numbers;
+pub mod pipeline;
 pub mod probe;
 pub mod registry;
 pub mod revision;
+pub mod rollout;
+pub mod slots;
+pub mod traps;
+pub mod trial;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -22,13 +29,15 @@ use self::{
         Ending, Verdict, confirm_refusal, is_backend, labels, purchase_ending, reason, verdict,
     },
     engine::Engine,
-    revision::{Answer, Broken, Revision},
+    revision::{Answer, Broken, Ran},
+    slots::{Chosen, Slots},
+    traps::{Trap, Traps},
 };
 use crate::{
     backend::Backends,
     capability::{Hangup, Operation},
     config::Limits,
-    domain::{Decision, Refusal, Request, Version},
+    domain::{Decision, Refusal, Request, UserId, Version},
     telemetry::{
         labels::{ErrorKind, LimitName, Outcome, PurchaseResult, Reason},
         recorders::{Export, StrategyMetrics},
@@ -45,48 +54,69 @@ pub struct Means {
     pub limits: Arc<Limits>,
 }
 
-/// A way of selling stock under contention: one version, with the revision that is live.
+/// A way of selling stock under contention: one version, whatever revisions of it run.
+///
+/// Once seen it stays for as long as the process does, and with it its series.
 pub struct Strategy {
-    /// The revision that is live.
-    pub live: Revision,
+    /// The version.
+    pub version: Version,
     /// The operation under which its calls are recorded.
     pub operation: String,
     /// What is recorded of it.
     pub metrics: Arc<StrategyMetrics>,
+    /// Its last traps.
+    pub traps: Traps,
+    slots: ArcSwap<Slots>,
     means: Arc<Means>,
     permits: Semaphore,
+    calls_max: usize,
 }
 
 impl Strategy {
-    /// A strategy whose live revision named `operation`.
-    pub fn new(live: Revision, operation: String, means: Arc<Means>) -> Self {
+    /// A strategy that runs this.
+    pub fn new(slots: Slots, means: Arc<Means>) -> Self {
+        let (version, operation) = (slots.live.version.clone(), slots.live.operation.clone());
+        let calls_max = slots.live.grants.limits.calls_max as usize;
         Self {
-            metrics: Arc::new(StrategyMetrics::new(&live.version, &operation)),
-            permits: Semaphore::new(live.grants.limits.calls_max as usize),
-            live,
+            metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
+            permits: Semaphore::new(calls_max),
+            calls_max,
+            traps: Traps::default(),
+            slots: ArcSwap::from_pointee(slots),
+            version,
             operation,
             means,
         }
     }
 
-    /// The version.
-    pub const fn version(&self) -> &Version {
-        &self.live.version
+    /// What runs now.
+    pub fn slots(&self) -> Arc<Slots> {
+        self.slots.load_full()
     }
 
-    /// Runs `purchase` for a request; must be awaited to its end.
-    pub async fn purchase(&self, request: Request, hangup: Hangup) -> Ending {
+    /// Has calls that begin from now on run on this; returns what ran before.
+    pub fn swap(&self, slots: Slots) -> Arc<Slots> {
+        self.slots.swap(Arc::new(slots))
+    }
+
+    /// The revision that a user's purchase runs on, to its end.
+    pub fn choose(&self, user: UserId) -> Chosen {
+        self.slots.load().for_purchase(user)
+    }
+
+    /// Runs `purchase` for a request on the revision that was chosen for it; must be awaited to its end.
+    pub async fn purchase(&self, chosen: &Chosen, request: Request, hangup: Hangup) -> Ending {
         let arrived = request.accepted_at;
-        let mut record = CallRecord::begin(&self.metrics, Export::Purchase);
+        let mut record = CallRecord::begin(&self.metrics, Export::Purchase, chosen);
         let ending = match self.permit().await {
             None => Ending::Broken(Broken::Overloaded),
             Some(_permit) => {
-                let task = self.live.task(Operation::Purchase, vec![request], hangup);
-                let mut ran = self
-                    .live
-                    .call(task, &self.means, Some(Arc::clone(&self.metrics)))
-                    .await;
+                let revision = &chosen.revision;
+                let task = revision.task(Operation::Purchase, vec![request], hangup);
+                let metrics = Some(Arc::clone(&self.metrics));
+                let mut ran = revision.call(task, &self.means, metrics).await;
                 self.metrics.guest_took(ran.guest_time);
+                self.note_trap(chosen, &ran);
                 confirm_refusal(&mut ran, &self.means.backends).await;
                 purchase_ending(ran)
             }
@@ -113,18 +143,17 @@ impl Strategy {
         ending
     }
 
-    /// Runs `settle` for a batch, with one verdict for each request; must be awaited to its end.
+    /// Runs `settle` for a batch on the live revision, with one verdict for each request; must be awaited to its end.
     pub async fn settle(&self, requests: &[Request]) -> Vec<Verdict> {
-        let mut record = CallRecord::begin(&self.metrics, Export::Settle);
+        let chosen = self.slots.load().for_settle();
+        let revision = &chosen.revision;
+        let mut record = CallRecord::begin(&self.metrics, Export::Settle, &chosen);
         self.metrics.settle_given(requests.len());
-        let task = self
-            .live
-            .task(Operation::Settle, requests.to_vec(), Hangup::default());
-        let ran = self
-            .live
-            .call(task, &self.means, Some(Arc::clone(&self.metrics)))
-            .await;
+        let task = revision.task(Operation::Settle, requests.to_vec(), Hangup::default());
+        let metrics = Some(Arc::clone(&self.metrics));
+        let ran = revision.call(task, &self.means, metrics).await;
         self.metrics.guest_took(ran.guest_time);
+        self.note_trap(&chosen, &ran);
         // That there was no room for the call says nothing of the strategy either.
         let backend_failed = match ran.answer {
             Err(Broken::Overloaded) => Some(ErrorKind::Overload),
@@ -133,7 +162,7 @@ impl Strategy {
         let answers: &[_] = match &ran.answer {
             Ok(Answer::Settled(answers)) if answers.len() == requests.len() => answers,
             Ok(_) => {
-                tracing::error!(version = %self.version(), revision = %self.live.id, "settle did not answer once for each request");
+                tracing::error!(version = %self.version, revision = %revision.id, "settle did not answer once for each request");
                 &[]
             }
             Err(_) => &[],
@@ -181,6 +210,19 @@ impl Strategy {
             .purchase_final(result, reason, since(request.accepted_at));
     }
 
+    fn note_trap(&self, chosen: &Chosen, ran: &Ran) {
+        if let Err(broken) = &ran.answer
+            && !matches!(broken, Broken::Cancelled | Broken::Overloaded)
+        {
+            self.traps.note(Trap {
+                at: Timestamp::now(),
+                revision: chosen.revision.id.0.clone(),
+                request_id: ran.requests.first().map(|request| request.id.0.clone()),
+                cause: ran.cause.clone().unwrap_or_default(),
+            });
+        }
+    }
+
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         let asked = Instant::now();
         let permit = tokio::time::timeout(self.means.limits.permit_wait(), self.permits.acquire())
@@ -188,7 +230,7 @@ impl Strategy {
             .ok()
             .and_then(Result::ok);
         self.metrics.permit_waited(asked.elapsed());
-        let max = self.live.grants.limits.calls_max as usize;
+        let max = self.calls_max;
         #[expect(clippy::cast_precision_loss, reason = "at most a thousand calls")]
         let used = (max - self.permits.available_permits().min(max)) as f64 / max as f64;
         self.metrics.limit_used(LimitName::CallsInFlight, used);
@@ -199,6 +241,7 @@ impl Strategy {
 /// Records a call when it is dropped: exactly once, whatever the end.
 struct CallRecord<'a> {
     metrics: &'a StrategyMetrics,
+    chosen: &'a Chosen,
     export: Export,
     began: Instant,
     outcome: Outcome,
@@ -206,10 +249,11 @@ struct CallRecord<'a> {
 }
 
 impl<'a> CallRecord<'a> {
-    fn begin(metrics: &'a StrategyMetrics, export: Export) -> Self {
+    fn begin(metrics: &'a StrategyMetrics, export: Export, chosen: &'a Chosen) -> Self {
         metrics.in_flight(1.0);
         Self {
             metrics,
+            chosen,
             export,
             began: Instant::now(),
             outcome: Outcome::Cancelled,
@@ -221,8 +265,18 @@ impl<'a> CallRecord<'a> {
 impl Drop for CallRecord<'_> {
     fn drop(&mut self) {
         self.metrics.in_flight(-1.0);
+        let took = self.began.elapsed();
         self.metrics
-            .call_ended(self.export, self.outcome, self.error, self.began.elapsed());
+            .call_ended(self.export, self.outcome, self.error, took);
+        let Chosen {
+            revision, trial, ..
+        } = self.chosen;
+        revision
+            .numbers
+            .record(self.export, self.outcome, self.error, took);
+        if let Some(trial) = trial {
+            trial.call_ended(revision);
+        }
     }
 }
 

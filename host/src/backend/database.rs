@@ -12,9 +12,10 @@ use super::{
     postgres::{self, Postgres},
     sqlite::{self, Sqlite},
 };
+use crate::desired::{AuditLine, Change, Digest, HostReport, Stored};
 use crate::domain::{
     Decision, KeyId, NewProduct, NewSale, Order, OrderId, Product, ProductId, Refusal, Rejection,
-    Request, RequestId, RevisionId, Sale, SaleId, Status, Ticket,
+    Request, RequestId, RevisionId, Sale, SaleId, Status, Ticket, Version,
 };
 
 /// Which sales, at what time, in what order, and which page of them.
@@ -323,6 +324,53 @@ impl Database {
         keep: SignedDuration,
     ) -> Result<u64, BackendError> {
         either!(self, it => it.purge_keys(now, keep).await)
+    }
+
+    /// What operators want of each version.
+    pub async fn strategies(&self) -> Result<Vec<Stored>, BackendError> {
+        either!(self, it => it.strategies().await)
+    }
+
+    /// Replaces what is wanted of a version, with its component and its line of the audit, and returns the new epoch; none where another change came first.
+    pub async fn save_strategy(&self, change: &Change) -> Result<Option<i64>, BackendError> {
+        either!(self, it => it.save_strategy(change).await)
+    }
+
+    /// Reads the bytes of a component; none where nothing names it any more.
+    pub async fn component(
+        &self,
+        version: &Version,
+        digest: &Digest,
+    ) -> Result<Option<Vec<u8>>, BackendError> {
+        either!(self, it => it.component(version, digest).await)
+    }
+
+    /// Writes a line of the audit about something that changed nothing.
+    pub async fn write_audit(&self, line: &AuditLine) -> Result<(), BackendError> {
+        either!(self, it => it.write_audit(line).await)
+    }
+
+    /// Reads the last lines of the audit, of one version or of all, the last first.
+    pub async fn audit(
+        &self,
+        version: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<AuditLine>, BackendError> {
+        either!(self, it => it.audit(version, limit).await)
+    }
+
+    /// Keeps what a host says that it runs, and forgets hosts that were not heard of since `since`.
+    pub async fn report_host(
+        &self,
+        report: &HostReport,
+        since: Timestamp,
+    ) -> Result<(), BackendError> {
+        either!(self, it => it.report_host(report, since).await)
+    }
+
+    /// Reads what hosts said since `since`.
+    pub async fn hosts(&self, since: Timestamp) -> Result<Vec<HostReport>, BackendError> {
+        either!(self, it => it.hosts(since).await)
     }
 }
 

@@ -15,6 +15,7 @@ mod keys;
 mod orders;
 mod pool;
 mod rows;
+mod strategies;
 mod transaction;
 
 #[cfg(all(test, feature = "services"))]

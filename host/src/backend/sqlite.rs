@@ -14,6 +14,7 @@ mod keys;
 mod orders;
 mod placing;
 mod rows;
+mod strategies;
 mod transaction;
 
 #[cfg(test)]

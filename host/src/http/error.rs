@@ -10,11 +10,12 @@ use axum::{
 };
 use axum_extra::extract::QueryRejection;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
     backend::BackendError,
     domain::Rejection,
-    strategy::{ending::Ending, revision::Broken},
+    strategy::{ending::Ending, revision::Broken, rollout::Undone},
     telemetry::labels::ErrorKind,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 pub enum Code {
     /// 400: the request is not of the form that the interface describes.
     Malformed,
-    /// 401: the sellers' token is missing or wrong.
+    /// 401: the token that is asked for is missing or wrong.
     Unauthorized,
     /// 404: there is no such thing.
     NotFound,
@@ -38,12 +39,18 @@ pub enum Code {
     LimitExceeded,
     /// 409: the strategy has a no of its own.
     Rejected,
-    /// 409: a purchase with this key is under way.
+    /// 408: the body did not come in time.
+    TooSlow,
+    /// 409: a purchase with this key, or a change of this version, is under way.
     InProgress,
+    /// 409: what is asked for does not follow from what there is.
+    Unfit,
     /// 413: the body is too large.
     TooLarge,
     /// 422: the key was used for another sale or quantity.
     KeyReused,
+    /// 422: the component was refused.
+    Refused,
     /// 500: the strategy broke.
     StrategyFailed,
     /// 500: the host broke.
@@ -54,6 +61,8 @@ pub enum Code {
     Overloaded,
     /// 503: a backend is away.
     BackendUnavailable,
+    /// 503: operators switched the version off.
+    Disabled,
     /// 504: it took too long.
     Deadline,
 }
@@ -69,11 +78,13 @@ impl Code {
             | Self::NotOpen
             | Self::LimitExceeded
             | Self::Rejected
-            | Self::InProgress => StatusCode::CONFLICT,
+            | Self::InProgress
+            | Self::Unfit => StatusCode::CONFLICT,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::KeyReused | Self::Refused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StrategyFailed | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Busy | Self::Overloaded | Self::BackendUnavailable => {
+            Self::Busy | Self::Overloaded | Self::BackendUnavailable | Self::Disabled => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
@@ -96,6 +107,7 @@ impl Code {
 pub struct Problem {
     code: Code,
     detail: String,
+    more: Option<Value>,
 }
 
 /// A problem as it is sent.
@@ -112,6 +124,10 @@ pub struct ProblemBody {
     detail: String,
     /// The stable code.
     code: Code,
+    /// Members of its own.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    more: Option<Value>,
 }
 
 impl Problem {
@@ -120,6 +136,15 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
+            more: None,
+        }
+    }
+
+    /// The same with members of its own, which must be an object.
+    pub fn with(self, more: Value) -> Self {
+        Self {
+            more: Some(more),
+            ..self
         }
     }
 
@@ -148,6 +173,7 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail: self.detail,
             code: self.code,
+            more: self.more,
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -215,6 +241,23 @@ impl From<Rejection> for Problem {
             Rejection::Other => (Code::Rejected, "the strategy refuses this purchase"),
         };
         Self::new(code, detail)
+    }
+}
+
+impl From<Undone> for Problem {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Backend(error) => error.into(),
+            Undone::Unknown(_) => Self::new(Code::NotFound, undone.to_string()),
+            Undone::Busy => Self::new(Code::InProgress, undone.to_string()),
+            Undone::Unfit(_) | Undone::Full(_) | Undone::Behind(_) => {
+                Self::new(Code::Unfit, undone.to_string())
+            }
+            Undone::NotProven(refused) => Self::new(Code::Refused, refused.finding).with(json!({
+                "step": refused.step,
+                "probe": refused.probe,
+            })),
+        }
     }
 }
 

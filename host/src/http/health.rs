@@ -12,7 +12,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::App;
-use crate::backend::{System, probe::Probed};
+use crate::{
+    backend::{System, probe::Probed},
+    strategy::slots::Selling,
+};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -34,23 +37,33 @@ async fn health(State(app): State<App>) -> Response {
 pub(super) async fn look(app: &App) -> (StatusCode, Value) {
     let probed = app.backends.probe().await;
     let mut serving = false;
-    let strategies: BTreeMap<&str, Value> = app
-        .registry
-        .all()
-        .map(|strategy| {
+    let strategies = app.rollout.registry.all();
+    let strategies: BTreeMap<&str, Value> = strategies
+        .iter()
+        .map(|strategy| (strategy, strategy.slots()))
+        .filter(|(_, slots)| slots.selling != Selling::Retired)
+        .map(|(strategy, slots)| {
             let missing: Vec<&str> = probed
                 .iter()
-                .filter(|probed| !probed.up && strategy.live.needs.contains(&probed.system))
+                .filter(|probed| !probed.up && slots.live.needs.contains(&probed.system))
                 .map(|probed| probed.system.label())
                 .collect();
-            serving |= missing.is_empty();
+            let enabled = slots.selling == Selling::Open;
+            serving |= enabled && missing.is_empty();
             let details = json!({
-                "revision": strategy.live.id.0,
+                "revision": slots.live.id.0,
+                "enabled": enabled,
                 "operation": strategy.operation,
                 "down": missing,
             });
-            let body = json!({ "status": status(missing.is_empty()), "details": details });
-            (strategy.version().as_str(), body)
+            // One that operators switched off is as they want it.
+            let state = if enabled {
+                status(missing.is_empty())
+            } else {
+                "OUT_OF_SERVICE"
+            };
+            let body = json!({ "status": state, "details": details });
+            (strategy.version.as_str(), body)
         })
         .collect();
     let database = |probed: &Probed| probed.system == System::Database && probed.up;

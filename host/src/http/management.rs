@@ -1,6 +1,9 @@
-//! The management listener: metrics in Prometheus's text and in Actuator's JSON, and `health`; for operators, never public.
+//! The management listener: metrics in Prometheus's text and in Actuator's JSON, `health` and `admin`; for operators, never public.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use axum::{
     Json as Reply, Router,
@@ -14,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    App, Path, Query,
+    App, Path, Query, admin,
     error::{Code, Problem},
     health, status,
 };
@@ -22,9 +25,10 @@ use crate::{
     backend::log::REQUESTS,
     domain::{self, Sale},
     settlement::GROUP,
+    strategy::numbers::Figures,
     telemetry::{
         catalogue::{self, CATALOGUE, Kind, Metric},
-        exposition::{self, Exposition},
+        exposition::{self, Distribution, Exposition, Labels},
         labels::SALES_SHOWN,
     },
 };
@@ -32,10 +36,11 @@ use crate::{
 /// Open sales that are looked at for the gauges.
 const SALES_READ: u32 = 1_000;
 
-pub(super) fn routes() -> Router<App> {
+pub(super) fn routes(app: &App) -> Router<App> {
     Router::new()
         .merge(health::routes())
         .merge(status::routes())
+        .merge(admin::routes(app))
         .route("/actuator/prometheus", get(prometheus))
         .route("/actuator/metrics", get(metric_names))
         .route("/actuator/metrics/{name}", get(metric))
@@ -53,23 +58,13 @@ async fn prometheus(State(app): State<App>) -> Response {
 
 /// Everything that the host exports, as of now.
 async fn scrape(app: &App) -> String {
-    for strategy in app.registry.all() {
+    for strategy in app.rollout.registry.all() {
         strategy.metrics.show_peaks();
     }
     app.backends.queue_metrics.show_peaks();
     present_gauges(app);
     let mut page = Exposition::default();
-    page.family(
-        &catalogue::STRATEGY_INFO,
-        app.registry.all().map(|strategy| {
-            let labels = vec![
-                ("version", strategy.version().to_string()),
-                ("slot", "live".to_owned()),
-                ("revision", strategy.live.id.to_string()),
-            ];
-            (labels, 1.0)
-        }),
-    );
+    strategy_families(app, &mut page);
     queue_gauges(app, &mut page);
     redis_gauges(app, &mut page).await;
     if let Some(waited) = app.backends.database.pool_wait() {
@@ -86,6 +81,57 @@ async fn scrape(app: &App) -> String {
         Err(error) => tracing::warn!("the stock of open sales is unknown: {error}"),
     }
     app.telemetry.render() + &page.finish()
+}
+
+/// Which revisions run, and how those on trial do: these series come and go with them.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of calls and their times stay far below 2^53"
+)]
+fn strategy_families(app: &App, page: &mut Exposition) {
+    let strategies = app.rollout.registry.all();
+    let strategies = strategies
+        .iter()
+        .map(|strategy| (&strategy.version, strategy.slots()));
+    let strategies: Vec<_> = strategies.collect();
+    let info = strategies.iter().flat_map(|(version, slots)| {
+        slots.named().into_iter().map(move |(slot, revision)| {
+            let labels = vec![
+                ("version", version.to_string()),
+                ("slot", slot.to_owned()),
+                ("revision", revision.id.to_string()),
+            ];
+            (labels, 1.0)
+        })
+    });
+    page.family(&catalogue::STRATEGY_INFO, info);
+    let tracks: Vec<(Labels, Figures)> = strategies
+        .iter()
+        .filter_map(|(version, slots)| Some((version, slots.canary()?.figures())))
+        .flat_map(|(version, (candidate, live))| {
+            [("candidate", candidate), ("live", live)].map(|(track, figures)| {
+                let version = ("version", version.to_string());
+                (vec![version, ("track", track.to_owned())], figures)
+            })
+        })
+        .collect();
+    let calls = tracks.iter().flat_map(|(labels, figures)| {
+        figures.by_outcome().map(|(outcome, calls)| {
+            let mut labels = labels.clone();
+            labels.push(("outcome", outcome.label().to_owned()));
+            (labels, calls as f64)
+        })
+    });
+    page.family(&catalogue::CANARY_CALLS, calls);
+    let times = tracks.iter().map(|(labels, figures)| {
+        let values = Distribution {
+            within: Box::new(|bound| figures.within(Duration::from_secs_f64(bound)) as f64),
+            count: figures.calls as f64,
+            sum: figures.micros as f64 / 1e6,
+        };
+        (labels.clone(), values)
+    });
+    page.histogram(&catalogue::CANARY_DURATION, times);
 }
 
 #[expect(

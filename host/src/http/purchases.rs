@@ -15,13 +15,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App, Arrival, Json, Path,
     error::{Code, Problem, ProblemBody, problem_of},
+    no_strategy,
     results::ResultStatus,
 };
 use crate::{
     backend::database::{KeyRecord, KeyReply},
     capability::Hangup,
     domain::{Order, Request, RevisionId, Ticket, Version},
-    strategy::{Strategy, ending::Ending},
+    strategy::{
+        Strategy,
+        ending::Ending,
+        slots::{Chosen, Selling},
+    },
     ticket::key_id,
 };
 
@@ -92,7 +97,7 @@ struct AcceptedReply {
         (status = 409, description = "SOLD_OUT, NOT_OPEN, LIMIT_EXCEEDED, REJECTED or IN_PROGRESS", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "KEY_REUSED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 500, description = "STRATEGY_FAILED", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "BUSY, OVERLOADED or BACKEND_UNAVAILABLE; Retry-After says when to ask again", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "BUSY, OVERLOADED or BACKEND_UNAVAILABLE, with a Retry-After that says when to ask again; or DISABLED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "DEADLINE", body = ProblemBody, content_type = "application/problem+json"),
     ))]
 async fn purchase(
@@ -117,6 +122,7 @@ async fn purchase(
     }
     let key = idempotency_key(&headers)?.map(|key| key_id(body.user_id, key));
     let keys = app.ticket_keys.get();
+    let chosen = strategy.choose(body.user_id);
     let request = Request {
         id: key.map_or_else(
             || keys.random(sale_id),
@@ -127,29 +133,58 @@ async fn purchase(
         user_id: body.user_id,
         quantity: body.quantity,
         accepted_at: at,
-        version: strategy.version().clone(),
-        revision: strategy.live.id.clone(),
+        version: strategy.version.clone(),
+        revision: chosen.revision.id.clone(),
     };
-    let answered = answer(&app, strategy, request, hangup).await;
+    let call = Call {
+        strategy: &strategy,
+        chosen: &chosen,
+        hangup,
+    };
+    let answered = answer(&app, call, request).await;
     let response = answered.unwrap_or_else(|problem| {
         named(
-            strategy.version(),
-            &strategy.live.id,
+            &strategy.version,
+            &chosen.revision.id,
             problem.into_response(),
         )
     });
     Ok(response)
 }
 
-/// Answers a purchase: with the first reply where its key had one, else with what the strategy makes of it.
-async fn answer(
-    app: &App,
-    strategy: &Strategy,
-    request: Request,
+/// What runs where no earlier reply is repeated.
+struct Call<'a> {
+    strategy: &'a Strategy,
+    chosen: &'a Chosen,
     hangup: Hangup,
-) -> Result<Response, Problem> {
+}
+
+impl Call<'_> {
+    /// Runs the strategy, unless it is switched off.
+    async fn run(self, request: Request) -> Result<Ending, Problem> {
+        match self.chosen.selling {
+            Selling::Open => {}
+            Selling::Disabled => {
+                return Err(Problem::new(
+                    Code::Disabled,
+                    "the strategy version is switched off",
+                ));
+            }
+            Selling::Retired => return Err(no_strategy(self.strategy.version.as_str())),
+        }
+        let Self {
+            strategy,
+            chosen,
+            hangup,
+        } = self;
+        Ok(strategy.purchase(chosen, request, hangup).await)
+    }
+}
+
+/// Answers a purchase: with the first reply where its key had one, else with what the strategy makes of it.
+async fn answer(app: &App, call: Call<'_>, request: Request) -> Result<Response, Problem> {
     let Some(key) = request.key else {
-        return reply(&request.clone(), strategy.purchase(request, hangup).await);
+        return reply(&request.clone(), call.run(request).await?);
     };
     let in_progress = || {
         Problem::new(
@@ -163,7 +198,7 @@ async fn answer(
     if let Some(first) = app.backends.database.find_key(&key).await? {
         return replay(app, &request, first).await;
     }
-    let ending = strategy.purchase(request.clone(), hangup).await;
+    let ending = call.run(request.clone()).await?;
     // Another host may have sold with this key meanwhile, the last piece perhaps.
     let perhaps_sold = match &ending {
         Ending::Duplicate => true,

@@ -130,8 +130,10 @@ async fn status(app: &App) -> Status {
         build: VERSION,
         health,
         strategies: app
+            .rollout
             .registry
             .all()
+            .iter()
             .map(|strategy| figures(strategy, &samples))
             .collect(),
         sales: sales
@@ -150,7 +152,7 @@ async fn status(app: &App) -> Status {
 }
 
 fn figures(strategy: &Strategy, samples: &[Sample<'_>]) -> StrategyFigures {
-    let version = strategy.version().as_str();
+    let version = strategy.version.as_str();
     let sum = |name: &str, result: Option<PurchaseResult>| {
         let counted = samples.iter().filter(|sample| {
             sample.name == name

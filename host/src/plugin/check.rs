@@ -148,7 +148,7 @@ async fn load(
         .map_err(|error| ("grants", format!("{error}; see README.md, Grants")))?;
     let began = Instant::now();
     let loaded = Revision::load(version, bytes, grants, means).await;
-    let (revision, operation) = loaded.map_err(|refused| {
+    let revision = loaded.map_err(|refused| {
         let (step, see) = step(&refused);
         (step, format!("{refused}; see {see}"))
     })?;
@@ -161,7 +161,7 @@ async fn load(
     checked.tell("exports", revision.exports.join(", "));
     checked.tell("contract", contracts(&revision));
     checked.tell("needs", capabilities(&revision));
-    checked.tell("operation", operation);
+    checked.tell("operation", revision.operation.clone());
     Ok(Arc::new(revision))
 }
 

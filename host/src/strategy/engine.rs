@@ -2,7 +2,10 @@
 //!
 //! The settings follow measurements: a pool whose slots stay resident makes a fresh instance cheap, and epochs let a spinning guest yield.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use wasmtime::{
@@ -10,6 +13,7 @@ use wasmtime::{
     component::{Component, Linker},
 };
 
+use super::pipeline::Step;
 use crate::{
     backend::System,
     capability::{self, CallState, bindings::StrategyPre},
@@ -50,6 +54,10 @@ pub struct Compiled {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// How long it took to compile.
+    pub compiling: Duration,
+    /// How long it took to link.
+    pub linking: Duration,
 }
 
 impl Compiled {
@@ -105,6 +113,17 @@ pub enum Refused {
     Operation(String),
 }
 
+impl Refused {
+    /// The step that refused it.
+    pub const fn step(&self) -> Step {
+        match self {
+            Self::NotWasm(_) | Self::CoreModule | Self::Compile(_) => Step::Compile,
+            Self::ForeignImport(_) | Self::OtherWorld(_) | Self::NotGranted(_) => Step::Link,
+            Self::Describe(_) | Self::Operation(_) => Step::Describe,
+        }
+    }
+}
+
 impl Engine {
     /// Builds the engine and starts its clock, which ends with it.
     pub fn new(limits: &Limits) -> anyhow::Result<Self> {
@@ -156,8 +175,10 @@ impl Engine {
                 "the file does not begin as one".to_owned(),
             ));
         }
+        let began = Instant::now();
         let component = Component::from_binary(&self.wasm, bytes)
             .map_err(|error| Refused::Compile(one_line(&error)))?;
+        let compiling = began.elapsed();
         let interface = component.component_type();
         let imports: Vec<String> = interface
             .imports(&self.wasm)
@@ -175,6 +196,8 @@ impl Engine {
             .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
         Ok(Compiled {
             pre,
+            compiling,
+            linking: began.elapsed().saturating_sub(compiling),
             imports,
             exports,
         })

@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
+use metrics::gauge;
+use tokio_util::task::TaskTracker;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
-use super::{Means, ending::excerpt, engine::Refused};
+use super::{Means, ending::excerpt, engine::Refused, numbers::Numbers};
 use crate::{
     backend::System,
     capability::{
@@ -22,8 +23,10 @@ use crate::{
         },
     },
     config::grants::{Capability, Grants},
+    desired::Digest,
     domain::{Request, RevisionId, Version},
     telemetry::{
+        catalogue,
         labels::{ErrorKind, Outcome},
         recorders::StrategyMetrics,
     },
@@ -36,8 +39,12 @@ const PASSED_MAX_BYTES: usize = 1 << 20;
 pub struct Revision {
     /// The version that it is a build of.
     pub version: Version,
+    /// Names its component.
+    pub digest: Digest,
     /// Names it: the first 12 hexadecimal digits of the component's SHA-256.
     pub id: RevisionId,
+    /// The operation that its `describe` named.
+    pub operation: String,
     /// The backends that it cannot do without.
     pub needs: Vec<System>,
     /// What it may do, and within which bounds.
@@ -46,7 +53,30 @@ pub struct Revision {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// How long it took to compile, to link and to describe itself.
+    pub loading: [Duration; 3],
+    /// What its calls came to.
+    pub numbers: Numbers,
+    /// The calls that were given it and have not ended.
+    pub running: TaskTracker,
     component: StrategyPre<CallState>,
+    _loaded: Loaded,
+}
+
+/// Counts a revision for as long as it is in memory.
+struct Loaded;
+
+impl Loaded {
+    fn count() -> Self {
+        gauge!(catalogue::REVISIONS_LOADED.name).increment(1);
+        Self
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        gauge!(catalogue::REVISIONS_LOADED.name).decrement(1);
+    }
 }
 
 /// What a guest answered.
@@ -104,19 +134,21 @@ pub struct Ran {
     pub guest_time: Duration,
     /// How it behaved.
     pub conduct: Conduct,
+    /// What ended the guest, where it did not return.
+    pub cause: Option<String>,
 }
 
 impl Revision {
-    /// Compiles a component, holds its imports against the grants and has it describe itself; returns the operation that it named.
+    /// Compiles a component, holds its imports against the grants and has it describe itself.
     pub async fn load(
         version: Version,
         bytes: Vec<u8>,
         grants: Grants,
         means: &Means,
-    ) -> Result<(Self, String), Refused> {
+    ) -> Result<Self, Refused> {
         let engine = Arc::clone(&means.engine);
         let compiled = tokio::task::spawn_blocking(move || {
-            let digest = hex::encode(Sha256::digest(&bytes));
+            let digest = Digest::of(&bytes);
             engine.compile(&bytes).map(|compiled| (compiled, digest))
         });
         let (compiled, digest) = compiled
@@ -126,19 +158,29 @@ impl Revision {
         if let Some(kept) = wanted.into_iter().find(|it| !grants.allows(*it)) {
             return Err(Refused::NotGranted(kept.name()));
         }
-        let revision = Self {
+        let mut revision = Self {
             version,
-            id: RevisionId(digest.chars().take(12).collect()),
+            id: digest.revision(),
+            digest,
+            operation: String::new(),
             needs: compiled.needs(),
             grants: Arc::new(grants),
             component: compiled.pre,
             imports: compiled.imports,
             exports: compiled.exports,
+            loading: [compiled.compiling, compiled.linking, Duration::ZERO],
+            numbers: Numbers::default(),
+            running: TaskTracker::new(),
+            _loaded: Loaded::count(),
         };
+        let asked = Instant::now();
         let task = revision.task(Operation::Describe, Vec::new(), Hangup::default());
         match revision.call(task, means, None).await.answer {
             Ok(Answer::Described(operation)) if is_operation(&operation) => {
-                Ok((revision, operation))
+                revision.operation = operation;
+                let [_, _, describing] = &mut revision.loading;
+                *describing = asked.elapsed();
+                Ok(revision)
             }
             Ok(Answer::Described(operation)) => Err(Refused::Operation(excerpt(&operation))),
             Ok(_) => Err(Refused::Describe("it answered something else".to_owned())),
@@ -185,9 +227,14 @@ impl Revision {
         let guest_time = began.elapsed().saturating_sub(store.data().host_time());
         store.data_mut().release().await;
         let state = store.into_data();
+        let cause = answer
+            .as_ref()
+            .err()
+            .map(|error| excerpt(&error.root_cause().to_string()));
         let answer = answer.map_err(|error| self.broken(&error, &state));
         Ran {
             answer,
+            cause,
             failure: state.failure(),
             conduct: state.conduct,
             requests: state.task.requests,

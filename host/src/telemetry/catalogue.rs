@@ -58,6 +58,10 @@ const LONG: &[f64] = &[
     0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 const PIECES: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 10.0];
+/// Bounds among those that revisions are compared by, so that what is rendered is exact.
+const CANARY: &[f64] = &[
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
 const COUNT: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 macro_rules! catalogue {
@@ -96,6 +100,10 @@ catalogue! {
     GUEST_TIME = "time_sale_guest_seconds", Kind::Histogram(SHORT), [Version], "Time of calls spent in the guest, host functions apart.";
     HOST_CALL = "time_sale_host_call_seconds", Kind::Histogram(SHORT), [Version, Capability, Function, HostOutcome], "Time of host functions, by capability, function and outcome.";
     STRATEGY_INFO = "time_sale_strategy_info", Kind::Gauge, [Version, Slot, Revision], "1 for each revision that a version runs.";
+    SWAPS = "time_sale_strategy_swaps_total", Kind::Counter, [Version, Swap], "Changes of the revisions of a version on this host, by what they came to.";
+    REVISIONS_LOADED = "time_sale_strategy_revisions_loaded", Kind::Gauge, "Revisions in memory: those that run, and those whose last calls have not ended or that another is watched against.";
+    CANARY_CALLS = "time_sale_canary_calls_total", Kind::Counter, [Version, Track, TrialOutcome], "Purchase calls since the canary began, by track and outcome.";
+    CANARY_DURATION = "time_sale_canary_duration_seconds", Kind::Histogram(CANARY), [Version, Track], "Time of purchase calls since the canary began, by track.";
     LIMIT_USED = "time_sale_limit_used_ratio", Kind::Gauge, [Version, Limit], "The most that calls of the last minute used of a limit; 1 is the limit.";
     STOCK_REMAINING = "time_sale_stock_remaining", Kind::Gauge, [Sale, Product], "Pieces left in open sales.";
     STOCK_SOLD = "time_sale_stock_sold", Kind::Gauge, [Sale, Product], "Pieces sold in open sales.";

@@ -9,6 +9,19 @@ use super::{
     catalogue::{Kind, Metric},
 };
 
+/// The labels of one series, besides those that all have.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// The values of one series of a histogram.
+pub struct Distribution<'a> {
+    /// How many lie within a bound.
+    pub within: Box<dyn Fn(f64) -> f64 + 'a>,
+    /// How many there are.
+    pub count: f64,
+    /// Their sum.
+    pub sum: f64,
+}
+
 /// Writes families in Prometheus's text format.
 #[derive(Default)]
 pub struct Exposition {
@@ -20,7 +33,7 @@ impl Exposition {
     pub fn family<'a>(
         &mut self,
         metric: &Metric,
-        samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)> + 'a,
+        samples: impl IntoIterator<Item = (Labels, f64)> + 'a,
     ) {
         let kind = match metric.kind {
             Kind::Counter => "counter",
@@ -35,6 +48,36 @@ impl Exposition {
         for (labels, value) in samples {
             self.text.push_str(&std::mem::take(&mut head));
             self.sample(metric.name, &labels, value);
+        }
+    }
+
+    /// Adds a histogram: for each set of labels how many values lie within a bound, how many there are, and their sum.
+    pub fn histogram<'a>(
+        &mut self,
+        metric: &Metric,
+        samples: impl IntoIterator<Item = (Labels, Distribution<'a>)>,
+    ) {
+        let Kind::Histogram(bounds) = metric.kind else {
+            return;
+        };
+        let mut head = format!(
+            "# HELP {name} {help}\n# TYPE {name} histogram\n",
+            name = metric.name,
+            help = metric.help
+        );
+        for (labels, values) in samples {
+            self.text.push_str(&std::mem::take(&mut head));
+            let bucket = format!("{}_bucket", metric.name);
+            let bounds = bounds
+                .iter()
+                .map(|bound| (bound.to_string(), (values.within)(*bound)));
+            for (bound, count) in bounds.chain([("+Inf".to_owned(), values.count)]) {
+                let mut labels = labels.clone();
+                labels.push(("le", bound));
+                self.sample(&bucket, &labels, count);
+            }
+            self.sample(&format!("{}_sum", metric.name), &labels, values.sum);
+            self.sample(&format!("{}_count", metric.name), &labels, values.count);
         }
     }
 

@@ -110,6 +110,44 @@ label_set! {
 }
 
 label_set! {
+    /// What a change of the revisions of a version came to.
+    SwapResult {
+        /// Another revision became live.
+        Swapped = "swapped",
+        /// A candidate got its share.
+        CanaryBegun = "canary_begun",
+        /// The candidate became live.
+        Promoted = "promoted",
+        /// Operators took the candidate away.
+        Aborted = "aborted",
+        /// Operators went back to an earlier revision.
+        RolledBack = "rolled_back",
+        /// The host took the candidate away, or went back, by itself.
+        AutoRolledBack = "auto_rolled_back",
+        /// A component was refused.
+        Refused = "refused",
+        /// The host does not run what is wanted.
+        Failed = "failed",
+    }
+}
+
+label_set! {
+    /// What a call of a revision on trial ended in.
+    TrialOutcome {
+        /// As it should: an order, a ticket, or a business no.
+        Good = "good",
+        /// The strategy failed.
+        Failed = "failed",
+        /// A backend or a lock kept it from its end.
+        Hindered = "hindered",
+        /// The guest trapped, or wanted too much memory.
+        Trapped = "trapped",
+        /// A deadline or a hold bound passed.
+        TimedOut = "timed_out",
+    }
+}
+
+label_set! {
     /// Why a record went to the dead letters.
     DeadLetter {
         /// The bytes are no request.
@@ -274,8 +312,14 @@ labels! { versions;
     Function = "function" Function::ALL.len(),
     /// `LimitName`
     Limit = "limit" LimitName::ALL.len(),
-    /// `live`
-    Slot = "slot" 1,
+    /// `live`, and `candidate` or `previous`.
+    Slot = "slot" 2,
+    /// `SwapResult`
+    Swap = "result" SwapResult::ALL.len(),
+    /// `live` or `candidate`.
+    Track = "track" 2,
+    /// `TrialOutcome`
+    TrialOutcome = "outcome" TrialOutcome::ALL.len(),
     /// Each slot of a version has one.
     Revision = "revision" 1,
     /// The sales that are shown, and `other`.

@@ -8,7 +8,9 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::{
     catalogue::{self, Metric},
-    labels::{ErrorKind, Function, HostOutcome, LimitName, Outcome, PurchaseResult, Reason},
+    labels::{
+        ErrorKind, Function, HostOutcome, LimitName, Outcome, PurchaseResult, Reason, SwapResult,
+    },
     peak::Peak,
 };
 use crate::domain::Version;
@@ -89,6 +91,7 @@ pub struct StrategyMetrics {
     guest: Histogram,
     host_calls: Vec<Vec<Histogram>>,
     limits: Vec<(Peak, Gauge)>,
+    swaps: Vec<Counter>,
 }
 
 impl StrategyMetrics {
@@ -134,6 +137,12 @@ impl StrategyMetrics {
                 .map(|limit| {
                     let used = gauge!(catalogue::LIMIT_USED.name, "version" => version.to_owned(), "limit" => limit.label());
                     (Peak::default(), used)
+                })
+                .collect(),
+            swaps: SwapResult::ALL
+                .iter()
+                .map(|result| {
+                    counter!(catalogue::SWAPS.name, "version" => version.to_owned(), "result" => result.label())
                 })
                 .collect(),
         }
@@ -208,6 +217,13 @@ impl StrategyMetrics {
     pub fn limit_used(&self, limit: LimitName, ratio: f64) {
         if let Some((peak, _)) = self.limits.get(limit as usize) {
             peak.note(ratio);
+        }
+    }
+
+    /// Records what a change of the version's revisions came to.
+    pub fn swapped(&self, result: SwapResult) {
+        if let Some(swaps) = self.swaps.get(result as usize) {
+            swaps.increment(1);
         }
     }
 

@@ -139,6 +139,8 @@ const FAMILIES: &[Family] = &[
         &["version", "capability", "function", "outcome"],
     ),
     gauge("time_sale_strategy_info", &["version", "slot", "revision"]),
+    counter("time_sale_strategy_swaps_total", &["version", "result"]),
+    gauge("time_sale_strategy_revisions_loaded", &[]),
     gauge("time_sale_limit_used_ratio", &["version", "limit"]),
     gauge("time_sale_stock_remaining", &["sale", "product"]),
     gauge("time_sale_stock_sold", &["sale", "product"]),

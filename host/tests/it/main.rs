@@ -1,7 +1,7 @@
 //! The host from outside: the real binary, real components, real buyers, and the database as judge.
 //!
 //! Each module is one promise of the product; `support` starts hosts and buys from them.
-//! `faults`, `fence`, `hosts`, `records`, `storm` and `truth` need real services, and so are compiled with the feature `services` alone.
+//! `faults`, `fence`, `follow`, `hosts`, `records`, `storm` and `truth` need real services, and so are compiled with the feature `services` alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +13,9 @@
 mod support;
 
 mod actuator;
+mod admin;
 mod bounds;
+mod canary;
 mod contract;
 mod corpus;
 mod crash;
@@ -24,6 +26,8 @@ mod families;
 mod faults;
 #[cfg(feature = "services")]
 mod fence;
+#[cfg(feature = "services")]
+mod follow;
 mod grants;
 mod hangup;
 #[cfg(feature = "services")]
@@ -44,6 +48,7 @@ mod startup;
 mod status;
 #[cfg(feature = "services")]
 mod storm;
+mod swap;
 mod telemetry;
 mod tidy;
 #[cfg(feature = "services")]

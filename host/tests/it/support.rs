@@ -1,6 +1,6 @@
 //! Hosts to test: started on a data folder of their own, stopped in every way there is, started again.
 //!
-//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, `proxy` is the way to services, and `watchers` are Prometheus and Alertmanager.
+//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see and `operator` what they can do, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, `proxy` is the way to services, and `watchers` are Prometheus and Alertmanager.
 
 pub mod answer;
 #[cfg(feature = "services")]
@@ -13,6 +13,7 @@ pub mod letters;
 pub mod load;
 pub mod metrics;
 pub mod monitoring;
+pub mod operator;
 pub mod process;
 #[cfg(feature = "services")]
 pub mod proxy;
@@ -34,7 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::StatusCode;
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 pub use self::setup::Setup;
@@ -135,6 +136,12 @@ impl Host {
         Ledger::read(&self.setup, sale).await
     }
 
+    /// A request to the management listener.
+    pub fn management_request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.management);
+        self.shop.client().request(method, url)
+    }
+
     #[cfg(feature = "services")]
     /// Host and port of the management listener.
     pub fn management_address(&self) -> &str {
@@ -149,8 +156,8 @@ impl Host {
 
     /// The same with its headers.
     pub async fn manage_reply(&self, path: &str) -> Reply {
-        let url = format!("{}{path}", self.management);
-        Reply::read(self.shop.client().get(url).send().await.unwrap()).await
+        let request = self.management_request(Method::GET, path);
+        Reply::read(request.send().await.unwrap()).await
     }
 
     /// The same as JSON.

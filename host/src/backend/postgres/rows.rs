@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::{Result, Row};
 
+use crate::desired::Stored;
 use crate::domain::{
     Decision, KeyId, Order, OrderId, Place, Product, Refusal, Request, RequestId, RevisionId, Sale,
     Ticket, Version,
@@ -100,6 +101,26 @@ pub fn ticket(row: &PgRow) -> Result<Option<Ticket>> {
     }))
 }
 
+/// A row of `strategies`.
+pub fn stored(row: &PgRow) -> Result<Stored> {
+    Ok(Stored {
+        version: version(row, "version")?,
+        epoch: row.try_get("epoch")?,
+        desired: parsed(row, "desired")?,
+    })
+}
+
+/// A document in a column.
+pub fn parsed<T: serde::de::DeserializeOwned>(row: &PgRow, column: &'static str) -> Result<T> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// A document as the database keeps it.
+pub fn document(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
 /// A count as the database keeps it.
 pub fn signed(count: u64) -> Result<i64> {
     i64::try_from(count).map_err(|error| sqlx::Error::Encode(error.into()))
@@ -119,7 +140,8 @@ fn version(row: &PgRow, column: &'static str) -> Result<Version> {
     Version::parse(text).ok_or_else(|| unknown(column, text))
 }
 
-fn time(row: &PgRow, column: &'static str) -> Result<Timestamp> {
+/// A moment in a column of milliseconds.
+pub fn time(row: &PgRow, column: &'static str) -> Result<Timestamp> {
     Timestamp::from_millisecond(row.try_get(column)?)
         .map_err(|error| sqlx::Error::Decode(error.into()))
 }

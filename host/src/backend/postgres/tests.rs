@@ -18,6 +18,8 @@ mod keys;
 #[path = "../sqlite/tests/purchases.rs"]
 mod purchases;
 mod schema;
+#[path = "../sqlite/tests/strategies.rs"]
+mod strategies;
 #[path = "../sqlite/tests/together.rs"]
 mod together;
 mod transactions;

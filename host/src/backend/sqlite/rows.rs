@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Result, Row};
 
+use crate::desired::Stored;
 use crate::domain::{
     KeyId, Order, Place, Product, Request, RequestId, RevisionId, Sale, SaleId, Ticket, Version,
 };
@@ -92,6 +93,26 @@ pub fn ticket(row: &SqliteRow) -> Result<Option<Ticket>> {
     }))
 }
 
+/// A row of `strategies`.
+pub fn stored(row: &SqliteRow) -> Result<Stored> {
+    Ok(Stored {
+        version: version(row, "version")?,
+        epoch: row.try_get("epoch")?,
+        desired: parsed(row, "desired")?,
+    })
+}
+
+/// A document in a column.
+pub fn parsed<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// A document as the database keeps it.
+pub fn document(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
 /// A strategy's version in a column.
 pub fn version(row: &SqliteRow, column: &'static str) -> Result<Version> {
     let text: String = row.try_get(column)?;
@@ -111,7 +132,7 @@ pub fn unknown(column: &'static str, value: &str) -> sqlx::Error {
 
 /// A batch as one parameter, for `json_each`: any number of rows, one statement, no limit of parameters.
 pub fn batch(rows: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))
+    document(rows)
 }
 
 /// A count as the database keeps it.

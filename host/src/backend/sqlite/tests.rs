@@ -5,6 +5,7 @@ mod catalogue;
 mod keys;
 mod purchases;
 mod schema;
+mod strategies;
 mod together;
 mod transactions;
 

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use tempfile::TempDir;
 
-use super::{Host, process::Process, shop::Shop, staged, within, world::World};
+use super::{FAULTY, Host, VERSIONS, process::Process, shop::Shop, staged, within, world::World};
 
 /// How a host is started: its data folder, its corner of the backends and its environment, which is all that it keeps over a restart.
 #[derive(Clone)]
@@ -45,7 +45,8 @@ impl Setup {
             .set("TIMESALE_DATA_DIR", setup.data.path().display())
             .set("TIMESALE_LISTEN", "127.0.0.1:0")
             .set("TIMESALE_MANAGEMENT_LISTEN", "127.0.0.1:0")
-            .set("TIMESALE_STRATEGIES", staged().display());
+            .set("TIMESALE_STRATEGIES", staged().display())
+            .set("TIMESALE_UNPROBED", unprobed());
         shared
             .into_iter()
             .fold(setup, |setup, (name, value)| setup.set(name, value))
@@ -149,6 +150,11 @@ impl Setup {
     fn launch(&self) -> Process {
         Process::launch(&[], &self.environment)
     }
+}
+
+/// The staged versions, which are probed by the tests that are about it: at each start that would take longer than most tests.
+fn unprobed() -> String {
+    [&VERSIONS[..], &[FAULTY]].concat().join(",")
 }
 
 /// How a start failed.

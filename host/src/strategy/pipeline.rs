@@ -1,0 +1,226 @@
+//! The steps between the bytes of a component and a revision that may go live: compile, link, describe, probe.
+//!
+//! Whatever fails is told by its step, and nothing that runs is touched.
+//! `rollout` sends through it what is pushed to this host and what another host has made live.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use super::{
+    Means,
+    probe::{Finding, probe},
+    registry::read_grants,
+    revision::Revision,
+};
+use crate::{config::grants::Grants, domain::Version};
+
+/// How long a component may take to be compiled, its turn included.
+const COMPILE_MAX: Duration = Duration::from_secs(60);
+
+/// A step of a swap, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The bytes become code.
+    Compile,
+    /// The code is joined to what it imports, and nothing else.
+    Link,
+    /// It says what it is.
+    Describe,
+    /// It shows that it sells.
+    Probe,
+    /// The wish is committed.
+    Commit,
+    /// Calls begin on it.
+    Swap,
+    /// The last call on the old one ends.
+    Drain,
+}
+
+impl Step {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::Describe => "describe",
+            Self::Probe => "probe",
+            Self::Commit => "commit",
+            Self::Swap => "swap",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// A step that was done.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Done {
+    /// The step.
+    pub step: Step,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+}
+
+impl Done {
+    /// A step that took so long.
+    pub fn new(step: Step, took: Duration) -> Self {
+        Self {
+            step,
+            ms: took.as_secs_f64() * 1e3,
+        }
+    }
+}
+
+/// Why a component does not go live.
+#[derive(Debug, thiserror::Error)]
+#[error("{finding}")]
+pub struct NotProven {
+    /// The step that refused it.
+    pub step: Step,
+    /// What is wrong.
+    pub finding: String,
+    /// What the probe saw, where it came so far.
+    pub probe: Value,
+}
+
+/// A revision that may go live.
+pub struct Proven {
+    /// The revision.
+    pub revision: Arc<Revision>,
+    /// How long each step took.
+    pub steps: Vec<Done>,
+    /// What the probe saw.
+    pub probe: Value,
+}
+
+/// Proves components, one at a time.
+pub struct Pipeline {
+    means: Arc<Means>,
+    folder: PathBuf,
+    unprobed: Vec<Version>,
+    turn: Arc<Semaphore>,
+}
+
+impl Pipeline {
+    /// A pipeline that nothing is in; `folder` has the operator's grants, and `unprobed` are the versions whose components go live without a probe.
+    pub fn new(means: Arc<Means>, folder: PathBuf, unprobed: Vec<Version>) -> Self {
+        Self {
+            means,
+            folder,
+            unprobed,
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Takes a component through every step; it is compared with `live`, where there is one.
+    pub async fn prove(
+        &self,
+        version: &Version,
+        bytes: Vec<u8>,
+        operation: Option<&str>,
+        live: Option<&Arc<Revision>>,
+    ) -> Result<Proven, NotProven> {
+        let mut proven = self.load(version, bytes, operation).await?;
+        if self.unprobed.contains(version) {
+            return Ok(proven);
+        }
+        let _turn = self.turn.acquire().await;
+        let began = Instant::now();
+        let report = probe(&proven.revision, live, &self.means)
+            .await
+            .map_err(|error| NotProven {
+                step: Step::Probe,
+                finding: error.to_string(),
+                probe: Value::Null,
+            })?;
+        let seen = serde_json::to_value(&report).unwrap_or_default();
+        if let Some(Finding {
+            expected,
+            happened,
+            see,
+            ..
+        }) = report.findings.first()
+        {
+            return Err(NotProven {
+                step: Step::Probe,
+                finding: format!("expected: {expected}; happened: {happened}; see {see}"),
+                probe: seen,
+            });
+        }
+        proven.steps.push(Done::new(Step::Probe, began.elapsed()));
+        proven.probe = seen;
+        Ok(proven)
+    }
+
+    /// What the operator grants to a version now; what runs keeps what it was loaded with.
+    pub async fn grants(&self, version: &Version) -> anyhow::Result<Grants> {
+        let text = read_grants(&self.folder).await?;
+        Ok(Grants::read(&text, version, &self.means.limits)?)
+    }
+
+    /// Takes a component through every step but the probe; `operation` is what its version is known by, if it is known.
+    pub async fn load(
+        &self,
+        version: &Version,
+        bytes: Vec<u8>,
+        operation: Option<&str>,
+    ) -> Result<Proven, NotProven> {
+        let refused = |step: Step, finding: String| NotProven {
+            step,
+            finding,
+            probe: Value::Null,
+        };
+        let grants = self
+            .grants(version)
+            .await
+            .map_err(|error| refused(Step::Link, format!("{error:#}")))?;
+        // In a task of its own: a compiler cannot be stopped, and keeps its turn until it ends.
+        let loading = tokio::spawn({
+            let (turn, means) = (Arc::clone(&self.turn), Arc::clone(&self.means));
+            let version = version.clone();
+            async move {
+                let _turn = turn.acquire().await;
+                Revision::load(version, bytes, grants, &means).await
+            }
+        });
+        let revision = tokio::time::timeout(COMPILE_MAX, loading)
+            .await
+            .map_err(|_| {
+                refused(
+                    Step::Compile,
+                    format!("it does not compile in {COMPILE_MAX:?}"),
+                )
+            })?
+            .map_err(|error| refused(Step::Compile, error.to_string()))?
+            .map_err(|error| refused(error.step(), error.to_string()))?;
+        if let Some(operation) = operation
+            && operation != revision.operation
+        {
+            return Err(refused(
+                Step::Describe,
+                format!(
+                    "its operation is `{}`, and that of {version} is `{operation}` and stays so",
+                    revision.operation
+                ),
+            ));
+        }
+        let revision = Arc::new(revision);
+        let [compiling, linking, describing] = revision.loading;
+        Ok(Proven {
+            steps: vec![
+                Done::new(Step::Compile, compiling),
+                Done::new(Step::Link, linking),
+                Done::new(Step::Describe, describing),
+            ],
+            probe: Value::Null,
+            revision,
+        })
+    }
+}

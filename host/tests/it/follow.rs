@@ -1,0 +1,94 @@
+//! Hosts that share a database run the same revisions, whichever of them was told, and whichever is killed on the way.
+
+use std::time::Instant;
+
+use reqwest::Method;
+
+use super::support::{
+    Host, Setup, VERSIONS, crowd, eventually,
+    load::Load,
+    operator::{build, revision},
+    shop::Shop,
+};
+
+/// Waits until both hosts run a revision; says how long that took after the reply.
+async fn both_run(hosts: &[Host; 2], version: &str, revision: &str) {
+    let began = Instant::now();
+    for host in hosts {
+        host.runs(version, revision).await;
+    }
+    println!("{version} {revision} on both after {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_follow_each_other_through_swaps_and_roll_backs_and_drop_nothing() {
+    let setup = Setup::new().with_operator().with_strategies(&VERSIONS);
+    let hosts = [setup.start().await, setup.beside().start().await];
+    let shops: Vec<Shop> = hosts.iter().map(|host| host.shop.clone()).collect();
+    let sale = shops[0].sale(1_000_000).await;
+    let mut load = Load::start(&shops, sale, &VERSIONS);
+    load.answers(50).await;
+    for number in 1..=20_u32 {
+        let version = VERSIONS[number as usize % VERSIONS.len()];
+        let component = build(version, number);
+        let live = revision(&component);
+        let told = &hosts[number as usize % 2];
+        told.push_well(version, "", component).await;
+        both_run(&hosts, version, &live).await;
+    }
+    let back = hosts[1].act("v1", "rollback").await.json();
+    both_run(&hosts, "v1", back["live"].as_str().unwrap()).await;
+
+    // One is killed in the middle of a swap: the other, and its successor, agree on the old or the new.
+    let pushing = tokio::spawn(
+        hosts[0]
+            .operate(Method::PUT, "/strategies/v1")
+            .body(build("v1", 100))
+            .send(),
+    );
+    let [first, second] = hosts;
+    for _ in 0..20 {
+        first.manage("/actuator/health/liveness").await;
+    }
+    let first = first.kill().await;
+    let _ = pushing.await.unwrap();
+    let hosts = [first.start().await, second];
+    let wanted = hosts[1].shown("v1").await["live"]["revision"].clone();
+    both_run(&hosts, "v1", wanted.as_str().unwrap()).await;
+    // Each shows what the other said.
+    for host in &hosts {
+        let shown = host.shown("v1").await;
+        assert!(shown["hosts"].as_array().unwrap().len() >= 2, "{shown}");
+    }
+
+    let buyers = load.end().await;
+    hosts[1].at_rest().await;
+    crowd::judge(&buyers, &hosts[1].ledger(sale).await);
+    assert!(buyers.iter().all(|buyer| buyer.answer.refusal().is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_meets_the_same_revision_of_a_canary_on_every_host() {
+    let setup = Setup::new().with_operator();
+    let hosts = [setup.start().await, setup.beside().start().await];
+    let candidate = build("v1", 1);
+    hosts[0].push_well("v1", "?share=30", candidate).await;
+    eventually("both have the candidate", async || {
+        let shown = hosts[1].shown("v1").await;
+        let runs = shown["hosts"][0]["runs"]["candidate"].clone();
+        if runs.is_null() { Err(runs) } else { Ok(()) }
+    })
+    .await;
+    let sale = hosts[0].shop.sale(1_000).await;
+    let mut taken = 0;
+    for user in 1..=200 {
+        let mut met = Vec::new();
+        for host in &hosts {
+            let answer = host.shop.buy("v1", sale, user, 1).send().await;
+            met.push(answer.revision.unwrap());
+        }
+        assert_eq!(met[0], met[1], "user {user}");
+        taken += u64::from(met[0] == revision(&build("v1", 1)));
+    }
+    assert!((30..=90).contains(&taken), "{taken}");
+}
