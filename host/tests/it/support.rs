@@ -142,7 +142,6 @@ impl Host {
         self.shop.client().request(method, url)
     }
 
-    #[cfg(feature = "services")]
     /// Host and port of the management listener.
     pub fn management_address(&self) -> &str {
         self.management.strip_prefix("http://").unwrap()
