@@ -182,7 +182,7 @@ async fn what_is_refused_is_told_by_its_step_in_reply_audit_and_metric_and_chang
         (core, "compile", "core module"),
         (with_wasi.unwrap(), "link", "wasi:clocks/monotonic-clock"),
         // Its calls would be recorded under another name.
-        (build("v9", 0), "describe", "purchaseInOneStep"),
+        (build("v9", 0), "describe", "purchaseTimeSaleTogether"),
     ];
     for (refused, (component, step, says)) in (1..).zip(cases) {
         let name = revision(&component);

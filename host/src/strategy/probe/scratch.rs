@@ -11,6 +11,7 @@ use crate::{
     backend::{
         BackendError, Backends, TTL_MAX,
         database::Database,
+        group_commit::GroupCommit,
         log::{Log, LogOptions},
         memory::{Memory, MemoryOptions},
         places::Places,
@@ -84,12 +85,15 @@ async fn backends(folder: &TempDir, limits: &Limits) -> Result<Backends, Backend
         backlog_max: BACKLOG_MAX,
         keeping: Keeping::Scratch,
     };
+    let database = Arc::new(Database::Sqlite(Sqlite::open(&database).await?));
+    let sold_out = Arc::new(SoldOut::default());
     Ok(Backends {
-        database: Database::Sqlite(Sqlite::open(&database).await?),
+        group_commit: GroupCommit::new(Arc::clone(&database), Arc::clone(&sold_out)),
+        database,
         kafka: Queue::Log(Log::open(&log).await?),
         redis: SharedMemory::Memory(Memory::new(1, REDIS_BOUNDS)),
         places: Places::default(),
-        sold_out: SoldOut::default(),
+        sold_out,
         queue_metrics: QueueMetrics::unrecorded(),
     })
 }
