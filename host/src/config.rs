@@ -36,6 +36,10 @@ pub struct Cli {
 
 /// What the binary does.
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process makes one, and takes it apart at once"
+)]
 pub enum Command {
     /// Serves purchases until a signal ends it.
     Serve(Config),

@@ -124,11 +124,9 @@ async fn shown(app: &App, wishes: &[Stored]) -> Result<Vec<Value>, Problem> {
                 "runs": other.report.get(version),
             })
         }));
-        let candidate = desired.candidate.as_ref().map(|candidate| {
-            let mut shown = slot(&candidate.placed);
-            shown["share"] = candidate.share.into();
-            shown
-        });
+        let candidate = desired.candidate.as_ref();
+        let share = candidate.map(|candidate| candidate.share);
+        let candidate = candidate.map(|candidate| slot(&candidate.placed));
         json!({
             "version": version,
             "operation": desired.operation,
@@ -137,6 +135,7 @@ async fn shown(app: &App, wishes: &[Stored]) -> Result<Vec<Value>, Problem> {
             "removed": desired.retired,
             "live": slot(&desired.live),
             "candidate": candidate,
+            "share": share,
             "kept": desired.kept.iter().map(slot).collect::<Vec<_>>(),
             "hosts": hosts,
         })

@@ -234,7 +234,7 @@ fn listed(answer: &Value) -> String {
             lines.push(format!(
                 "    candidate {} with {} %",
                 text(strategy, "/candidate/revision"),
-                strategy["candidate"]["share"]
+                strategy["share"]
             ));
         }
         for kept in strategy["kept"].as_array().into_iter().flatten() {

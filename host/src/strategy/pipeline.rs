@@ -162,7 +162,7 @@ impl Pipeline {
     /// What the operator grants to a version now; what runs keeps what it was loaded with.
     pub async fn grants(&self, version: &Version) -> anyhow::Result<Grants> {
         let text = read_grants(&self.folder).await?;
-        Ok(Grants::read(&text, version, &self.means.limits)?)
+        Grants::read(&text, version, &self.means.limits)
     }
 
     /// Takes a component through every step but the probe; `operation` is what its version is known by, if it is known.

@@ -1,6 +1,6 @@
 //! What is accepted becomes final: through crashes, poison and a stop, once each and in order.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -172,13 +172,17 @@ async fn a_record_that_no_strategy_can_settle_goes_to_the_dead_letters_and_the_l
 }
 
 #[tokio::test]
-async fn requests_of_a_version_that_is_gone_are_ended_and_not_forgotten() {
+async fn requests_of_a_version_that_cannot_run_any_more_are_ended_and_not_forgotten() {
     let host = Setup::impatient().start().await;
     let sale = host.shop.sale(10).await;
     block_the_line(&host).await;
     let ticket = queue(&host, sale, 42, 1).await;
     let setup = host.kill().await;
-    let without = setup.with_strategies(&["v1"]);
+    // What accepts into the log is granted the log no longer.
+    let without = setup.with_strategies(&["v1", ASYNCHRONOUS, FAULTY]);
+    let granted =
+        format!("[{ASYNCHRONOUS}]\ncapabilities = [\"db\"]\n[{FAULTY}]\ncapabilities = [\"db\"]\n");
+    fs::write(without.data().join("strategies/grants.toml"), granted).unwrap();
     let host = without.start().await;
     let end = host.shop.settled(sale, &ticket.request_id).await;
     assert_eq!(

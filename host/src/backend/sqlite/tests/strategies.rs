@@ -7,8 +7,8 @@ use super::{Fixture, Outcome};
 use crate::desired::{AuditLine, Change, Desired, Digest, HostReport, Placed};
 use crate::domain::Version;
 
-fn version(name: &str) -> Version {
-    Version::parse(name).unwrap()
+fn version(name: &str) -> Result<Version, &'static str> {
+    Version::parse(name).ok_or("no version")
 }
 
 fn placed(fixture: &Fixture, component: &str) -> Placed {
@@ -20,9 +20,14 @@ fn placed(fixture: &Fixture, component: &str) -> Placed {
 }
 
 /// A change that brings a component.
-fn change(fixture: &Fixture, after: i64, desired: Desired, component: &str) -> Change {
-    Change {
-        version: version("v1"),
+fn change(
+    fixture: &Fixture,
+    after: i64,
+    desired: Desired,
+    component: &str,
+) -> Result<Change, &'static str> {
+    Ok(Change {
+        version: version("v1")?,
         after,
         desired,
         component: Some((
@@ -40,7 +45,7 @@ fn change(fixture: &Fixture, after: i64, desired: Desired, component: &str) -> C
             to: Some(Digest::of(component.as_bytes()).revision()),
             evidence: json!({ "component": component }),
         },
-    }
+    })
 }
 
 #[tokio::test]
@@ -48,22 +53,22 @@ async fn a_change_keeps_what_the_wish_names_and_forgets_the_rest() -> Outcome {
     let fixture = Fixture::new().await?;
     let database = &fixture.database;
     let mut wish = Desired::first("sell".to_owned(), placed(&fixture, "0"));
-    let first = change(&fixture, 0, wish.clone(), "0");
+    let first = change(&fixture, 0, wish.clone(), "0")?;
     assert_eq!(database.save_strategy(&first).await?, Some(1));
     for (epoch, component) in (1..).zip(["1", "2", "3", "4"]) {
         wish = wish.swap(placed(&fixture, component))?;
-        let next = change(&fixture, epoch, wish.clone(), component);
+        let next = change(&fixture, epoch, wish.clone(), component)?;
         assert_eq!(database.save_strategy(&next).await?, Some(epoch + 1));
     }
     let stored = database.strategies().await?;
     assert_eq!(stored.len(), 1);
-    assert_eq!(stored[0].version, version("v1"));
+    assert_eq!(stored[0].version, version("v1")?);
     assert_eq!((stored[0].epoch, &stored[0].desired), (5, &wish));
     for (component, kept) in [("4", true), ("1", true), ("0", false)] {
         let digest = Digest::of(component.as_bytes());
-        let bytes = database.component(&version("v1"), &digest).await?;
+        let bytes = database.component(&version("v1")?, &digest).await?;
         assert_eq!(bytes, kept.then(|| component.as_bytes().to_vec()));
-        assert_eq!(database.component(&version("v2"), &digest).await?, None);
+        assert_eq!(database.component(&version("v2")?, &digest).await?, None);
     }
     Ok(())
 }
@@ -73,11 +78,11 @@ async fn of_two_changes_that_follow_the_same_one_does_nothing_at_all() -> Outcom
     let fixture = Fixture::new().await?;
     let database = &fixture.database;
     let wish = Desired::first("sell".to_owned(), placed(&fixture, "0"));
-    let first = change(&fixture, 0, wish.clone(), "0");
+    let first = change(&fixture, 0, wish.clone(), "0")?;
     assert_eq!(database.save_strategy(&first).await?, Some(1));
     assert_eq!(database.save_strategy(&first).await?, None);
-    let one = change(&fixture, 1, wish.swap(placed(&fixture, "one"))?, "one");
-    let other = change(&fixture, 1, wish.swap(placed(&fixture, "other"))?, "other");
+    let one = change(&fixture, 1, wish.swap(placed(&fixture, "one"))?, "one")?;
+    let other = change(&fixture, 1, wish.swap(placed(&fixture, "other"))?, "other")?;
     let (one_saved, other_saved) =
         tokio::join!(database.save_strategy(&one), database.save_strategy(&other));
     let (won, lost) = match (one_saved?, other_saved?) {
@@ -87,7 +92,7 @@ async fn of_two_changes_that_follow_the_same_one_does_nothing_at_all() -> Outcom
     };
     assert_eq!(database.strategies().await?[0].desired, won.desired);
     let (digest, _) = lost.component.as_ref().unwrap();
-    assert_eq!(database.component(&version("v1"), digest).await?, None);
+    assert_eq!(database.component(&version("v1")?, digest).await?, None);
     let audit = database.audit(Some("v1"), 10).await?;
     assert_eq!(audit, [won.audit.clone(), first.audit.clone()]);
     Ok(())
@@ -97,7 +102,7 @@ async fn of_two_changes_that_follow_the_same_one_does_nothing_at_all() -> Outcom
 async fn the_audit_is_read_by_version_the_last_first() -> Outcome {
     let fixture = Fixture::new().await?;
     let wish = Desired::first("sell".to_owned(), placed(&fixture, "0"));
-    let mut line = change(&fixture, 0, wish, "0").audit;
+    let mut line = change(&fixture, 0, wish, "0")?.audit;
     for version in ["v1", "v2", "v1"] {
         line.version = version.to_owned();
         line.by.push('!');
