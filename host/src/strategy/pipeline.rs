@@ -13,12 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{
-    Means,
-    probe::{Finding, probe},
-    registry::read_grants,
-    revision::Revision,
-};
+use super::{Means, probe::probe, registry::read_grants, revision::Revision};
 use crate::{config::grants::Grants, domain::Version};
 
 /// How long a component may take to be compiled, its turn included.
@@ -141,16 +136,10 @@ impl Pipeline {
                 probe: Value::Null,
             })?;
         let seen = serde_json::to_value(&report).unwrap_or_default();
-        if let Some(Finding {
-            expected,
-            happened,
-            see,
-            ..
-        }) = report.findings.first()
-        {
+        if let Some(finding) = report.findings.first() {
             return Err(NotProven {
                 step: Step::Probe,
-                finding: format!("expected: {expected}; happened: {happened}; see {see}"),
+                finding: finding.to_string(),
                 probe: seen,
             });
         }

@@ -118,24 +118,24 @@ pub async fn probe(
 }
 
 /// Runs the stages in their order, up to the first in which something is found: what comes after it would only repeat it.
-async fn stages(subject: &mut Subject, rival: Option<&mut Subject>) -> Result<(), BackendError> {
+async fn stages(
+    subject: &mut Subject,
+    mut rival: Option<&mut Subject>,
+) -> Result<(), BackendError> {
     for stage in Stage::ALL {
         subject.stage = stage;
-        match stage {
-            Stage::FirstBuyer => stages::first_buyer(subject).await?,
-            Stage::Rules => stages::rules(subject).await?,
-            Stage::AskedAgain => stages::asked_again(subject).await?,
-            Stage::Crowd => stages::crowd(subject).await?,
-            Stage::Inherited => {
-                if let Some(rival) = &rival {
-                    stages::inherited(subject, rival).await?;
-                }
-            }
-            Stage::Pace => break,
+        match (stage, rival.as_deref_mut()) {
+            (Stage::FirstBuyer, _) => stages::first_buyer(subject).await?,
+            (Stage::Rules, _) => stages::rules(subject).await?,
+            (Stage::AskedAgain, _) => stages::asked_again(subject).await?,
+            (Stage::Crowd, _) => stages::crowd(subject).await?,
+            (Stage::Inherited, Some(rival)) => stages::inherited(subject, rival).await?,
+            (Stage::Inherited, None) => {}
+            (Stage::Pace, rival) => pace::compare(subject, rival).await?,
         }
         if subject.is_faulty() {
-            return Ok(());
+            break;
         }
     }
-    pace::compare(subject, rival).await
+    Ok(())
 }

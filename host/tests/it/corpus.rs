@@ -27,7 +27,7 @@ const IMPATIENT: &[&str] = &[
 ];
 
 /// Every strategy of the corpus that is wrong, the step that has to refuse it, and what has to be said of it.
-const WRONG: [(&str, &str, &str); 36] = [
+const WRONG: [(&str, &str, &str); 37] = [
     ("traps-in-describe", "describe", "Trapped"),
     ("no-operation", "describe", "purchase faultily"),
     ("traps", "probe", "it trapped"),
@@ -37,6 +37,7 @@ const WRONG: [(&str, &str, &str); 36] = [
     ("allocates", "probe", "it wanted more memory"),
     ("storms-the-host", "probe", "one call used 60"),
     ("asks-too-often", "probe", "its median was 6"),
+    ("floods-the-log", "probe", "KafkaException"),
     ("is-slow", "probe", "in two measurements"),
     ("oversells", "probe", "nothing was committed"),
     ("skips-the-checks", "probe", "all the same"),

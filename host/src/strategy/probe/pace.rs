@@ -157,3 +157,55 @@ fn median<T: Copy + Default + Ord>(samples: &mut [T]) -> T {
 fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Pace, busier, slower};
+
+    const LIVE: Pace = Pace {
+        purchase_us: 500,
+        purchase_host_calls: 3,
+        settle_us: Some(1_000),
+    };
+
+    #[test]
+    fn four_times_the_live_one_and_two_milliseconds_are_allowed_and_no_more() {
+        for (purchase_us, allowed) in [(4_000, true), (4_001, false)] {
+            let pace = Pace {
+                purchase_us,
+                ..LIVE
+            };
+            assert_eq!(slower(&pace, &LIVE).is_none(), allowed, "{purchase_us}");
+        }
+        for (settle_us, allowed) in [(6_000, true), (6_001, false)] {
+            let settle_us = Some(settle_us);
+            let pace = Pace { settle_us, ..LIVE };
+            assert_eq!(slower(&pace, &LIVE).is_none(), allowed, "{settle_us:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_one_of_the_two_does_is_not_compared() {
+        let sells_at_once = Pace {
+            settle_us: None,
+            ..LIVE
+        };
+        let settles_slowly = Pace {
+            settle_us: Some(1_000_000),
+            ..LIVE
+        };
+        assert_eq!(slower(&settles_slowly, &sells_at_once), None);
+        assert_eq!(slower(&sells_at_once, &settles_slowly), None);
+    }
+
+    #[test]
+    fn four_times_the_live_ones_host_functions_and_eight_are_allowed_and_no_more() {
+        for (purchase_host_calls, allowed) in [(20, true), (21, false)] {
+            let pace = Pace {
+                purchase_host_calls,
+                ..LIVE
+            };
+            assert_eq!(busier(&pace, &LIVE).is_none(), allowed);
+        }
+    }
+}

@@ -7,7 +7,7 @@ mod buying;
 mod settling;
 mod shop;
 
-pub use self::buying::{Bought, End};
+pub use self::buying::End;
 
 use std::{
     collections::BTreeMap,

@@ -36,7 +36,7 @@ fn is_of_the_shop(request: &Request) -> bool {
 }
 
 fn is_fourth(request: &Request) -> bool {
-    is_of_the_shop(request) && request.user_id % 4 == 0
+    is_of_the_shop(request) && request.user_id.is_multiple_of(4)
 }
 
 fn traps(request: &Request) -> Answer {

@@ -12,6 +12,7 @@
 //! | `storms-the-host` | asks for the sale 600 times |
 //! | `is-slow` | burns many times the time of a purchase |
 //! | `asks-too-often` | asks for the sale 60 times |
+//! | `floods-the-log` | publishes some 18 MB of events for each order |
 //! | `oversells` | skips every check, and claims the sale where the host refuses it |
 //! | `skips-the-checks` | reads the sale and places the order, whatever it read |
 //! | `ignores-the-window` | checks the stock alone, and says that it is sold out |
@@ -63,6 +64,7 @@ pub fn find(name: &str) -> Option<(Purchase, Settle)> {
         "allocates" => (|_| allocate(), never_asked),
         "storms-the-host" => (|request| asks(600, request), never_asked),
         "asks-too-often" => (|request| asks(60, request), never_asked),
+        "floods-the-log" => (floods_the_log, never_asked),
         "is-slow" => (is_slow, never_asked),
         "oversells" => (oversells, never_asked),
         "skips-the-checks" => (skips_the_checks, never_asked),
@@ -130,6 +132,14 @@ fn spins_in_a_transaction(request: &Request) -> Answer {
 fn asks(times: u32, request: &Request) -> Answer {
     for _ in 0..times {
         db::find_sale(request.sale_id)?;
+    }
+    in_a_transaction(request)
+}
+
+fn floods_the_log(request: &Request) -> Answer {
+    let payload = vec![b'e'; 60_000];
+    for _ in 0..300 {
+        kafka::publish("time-sale-events", b"flood", &payload)?;
     }
     in_a_transaction(request)
 }
