@@ -91,11 +91,11 @@ async fn the_status_has_the_live_revisions_the_outcomes_and_the_stock() {
         .await;
     for version in VERSIONS {
         host.shop
-            .buy(version, busy, 42, 2)
+            .buy(version, busy, 42, 1)
             .follow()
             .await
             .order_id();
-        host.shop.buy(version, busy, 42, 9).send().await;
+        host.shop.buy(version, busy, 42, 10).send().await;
     }
     let traps = 1;
     host.shop.buy(FAULTY, busy, traps, 1).send().await;
@@ -133,7 +133,7 @@ async fn the_status_has_the_live_revisions_the_outcomes_and_the_stock() {
     let shown = [&sales["shown"][0], &sales["shown"][1]];
     let stock =
         shown.map(|sale| [&sale["id"], &sale["quantity"], &sale["remaining"]].map(Value::as_u64));
-    assert_eq!(stock, [[busy, 10, 2].map(Some), [quiet, 5, 4].map(Some)]);
+    assert_eq!(stock, [[busy, 10, 5].map(Some), [quiet, 5, 4].map(Some)]);
     assert_eq!(shown[0]["product"], "Keyboard");
 }
 
