@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{domain::Version, plugin::PluginCommand};
+use crate::{bench, domain::Version, plugin::PluginCommand};
 
 /// The build: package version, contract version and commit.
 pub const VERSION: &str = concat!(
@@ -43,6 +43,8 @@ pub struct Cli {
 pub enum Command {
     /// Serves purchases until a signal ends it.
     Serve(Config),
+    /// Buys from a host on this machine as fast as asked, and prints how fast it sold, if it sold rightly.
+    Bench(bench::Plan),
     /// Works on strategies.
     #[command(subcommand)]
     Plugin(PluginCommand),

@@ -2,10 +2,12 @@
 //!
 //! The rooms, from the outside in: `http` and `settlement` are the ways in, `reconciler` looks on, `strategy` runs guests, `capability` is what guests may ask of the host, `backend` is how it is done.
 //! `telemetry` and `config` are leaves; `app` puts the rooms together.
+//! `bench` is a client beside them, which buys from a host from outside.
 //! `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod app;
 pub mod backend;
+pub mod bench;
 pub mod capability;
 pub mod config;
 pub mod desired;

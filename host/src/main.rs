@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser as _;
 use timesale::{
-    app,
+    app, bench,
     config::{Cli, Command, Config},
     plugin::{self, PluginCommand},
 };
@@ -22,6 +22,7 @@ async fn main() -> ExitCode {
     match cli.command {
         Some(Command::Serve(config)) => serve(config).await,
         None => serve(cli.config).await,
+        Some(Command::Bench(plan)) => bench(plan).await,
         Some(Command::Plugin(command)) => plugin(command).await,
     }
 }
@@ -34,6 +35,19 @@ async fn serve(config: Config) -> ExitCode {
             // Not through the log, whose filter might swallow the one line that matters.
             eprintln!("timesale stops: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench(plan: bench::Plan) -> ExitCode {
+    log_from("warn");
+    match bench::bench(plan).await {
+        Ok(true) => ExitCode::SUCCESS,
+        // What is wrong has been printed.
+        Ok(false) => ExitCode::from(REFUSED),
+        Err(error) => {
+            eprintln!("timesale bench: {error:#}");
+            ExitCode::from(2)
         }
     }
 }

@@ -14,6 +14,7 @@ mod support;
 
 mod actuator;
 mod admin;
+mod bench;
 mod bounds;
 mod canary;
 mod contract;

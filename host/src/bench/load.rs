@@ -1,0 +1,376 @@
+//! Buyers: many at once, each on a connection of its own, in a closed or an open loop.
+//!
+//! In the open loop the n-th purchase is due at a moment that was fixed before the first, and its latency counts from there: a host that falls behind is not spared by buyers who wait for it.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use hyper::{Method, StatusCode, body::Bytes};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{
+    Plan,
+    client::{Answer, Client},
+    host::{Host, Scrape},
+    ledger::{Books, SaleBook},
+};
+
+/// How many requests the bench itself has under way when it asks for results.
+const ASKERS: usize = 16;
+/// Orders of a measurement that are read back one by one.
+const ORDERS_READ: usize = 100;
+
+/// The host under load, with what all measurements share.
+pub struct Market<'a> {
+    /// The host.
+    pub host: &'a Host,
+    plan: &'a Plan,
+    product: i64,
+    /// Buyers so far: each purchase is another user's.
+    users: i64,
+}
+
+impl<'a> Market<'a> {
+    /// Makes the product that all sales sell.
+    pub async fn open(host: &'a Host, plan: &'a Plan) -> anyhow::Result<Self> {
+        let product = json!({ "name": "bench", "price": 2 });
+        let product = Client::new(host.public)
+            .create("/api/v1/products", &product)
+            .await?;
+        Ok(Self {
+            host,
+            plan,
+            product,
+            users: 0,
+        })
+    }
+
+    /// New sales, with buyers who are connected and wait.
+    pub async fn stalls(&mut self, version: &str) -> anyhow::Result<Stalls<'a>> {
+        let mut seller = Client::new(self.host.public);
+        let stock = match self.plan.sold_out_by {
+            Some(_) => 1,
+            None => self.plan.stock,
+        };
+        let sale = json!({
+            "productId": self.product, "quantity": stock, "discountPrice": 1,
+            "startAt": "2020-01-01T00:00:00Z", "endAt": "2099-01-01T00:00:00Z",
+        });
+        let mut sales = Vec::new();
+        for _ in 0..self.plan.sales {
+            let path = format!("/api/{version}/time-sales");
+            sales.push(seller.create(&path, &sale).await?);
+        }
+        if let Some(seller_version) = &self.plan.sold_out_by {
+            for sale in &sales {
+                self.users += 1;
+                let path = purchase_path(seller_version, *sale);
+                let answer = seller.send(Method::POST, &path, body(self.users)).await?;
+                anyhow::ensure!(
+                    answer.status == StatusCode::CREATED,
+                    "{seller_version} cannot sell out: {}",
+                    answer.status
+                );
+            }
+        }
+        let mut buyers = Vec::new();
+        for _ in 0..self.plan.buyers {
+            let mut buyer = Client::new(self.host.public);
+            buyer.connect().await?;
+            buyers.push(buyer);
+        }
+        let first_user = self.users + 1;
+        self.users += i64::from(self.plan.purchases_max);
+        Ok(Stalls {
+            plan: self.plan,
+            host: self.host,
+            version: version.to_owned(),
+            stock,
+            sold_before: u32::from(self.plan.sold_out_by.is_some()),
+            paths: sales.iter().map(|it| purchase_path(version, *it)).collect(),
+            sales,
+            buyers,
+            first_user,
+        })
+    }
+}
+
+/// The sales of one measurement, and their buyers.
+pub struct Stalls<'a> {
+    plan: &'a Plan,
+    host: &'a Host,
+    version: String,
+    stock: u32,
+    sold_before: u32,
+    sales: Vec<i64>,
+    paths: Vec<String>,
+    buyers: Vec<Client>,
+    first_user: i64,
+}
+
+impl Stalls<'_> {
+    /// Lets the buyers buy for so long.
+    pub async fn sell(&mut self, lasts: Duration) -> anyhow::Result<Tally> {
+        let begun = Instant::now();
+        let crowd = Arc::new(Crowd {
+            paths: std::mem::take(&mut self.paths),
+            first_user: self.first_user,
+            begun,
+            ends: begun + lasts,
+            rate: self.plan.rate,
+            purchases_max: self.plan.purchases_max,
+            turns: AtomicU32::new(0),
+        });
+        let mut buyers = JoinSet::new();
+        for buyer in self.buyers.drain(..) {
+            buyers.spawn(Arc::clone(&crowd).buy(buyer));
+        }
+        let mut tally = Tally::default();
+        while let Some(bought) = buyers.join_next().await {
+            tally.add(bought.context("a buyer broke off")?);
+        }
+        Ok(tally)
+    }
+
+    /// What buyers were told, beside what the host has: asked for when nothing waits any more.
+    pub async fn books(
+        &self,
+        tally: &Tally,
+        before: &Scrape,
+        last: Option<&Scrape>,
+    ) -> anyhow::Result<Books> {
+        let mut reader = Client::new(self.host.public);
+        let mut sales = Vec::new();
+        for sale in &self.sales {
+            let path = format!("/api/{}/time-sales/{sale}", self.version);
+            let found = reader.read_json(&path).await?;
+            let remaining = found.get("remainingQuantity").and_then(Value::as_u64);
+            sales.push(SaleBook {
+                id: *sale,
+                quantity: self.stock.into(),
+                remaining: remaining.context("a sale without remainingQuantity")?,
+                sold_before: self.sold_before.into(),
+                ..SaleBook::default()
+            });
+        }
+        let mut books = Books {
+            sales,
+            counted: last
+                .map(|last| last.completed(&self.version) - before.completed(&self.version)),
+            ..Books::default()
+        };
+        for told in &tally.told {
+            let Some(sale) = books.sales.get_mut(told.sale) else {
+                continue;
+            };
+            match &told.what {
+                What::Order(id) => {
+                    sale.orders += 1;
+                    books.orders.push(*id);
+                }
+                What::Ticket(_) => {}
+                What::SoldOut => sale.told_sold_out = true,
+                What::Unknown => sale.unknown += 1,
+            }
+        }
+        self.ask_for_results(tally, &mut books).await?;
+        // The first, the last and some between.
+        for id in books
+            .orders
+            .iter()
+            .step_by((books.orders.len() / ORDERS_READ).max(1))
+        {
+            let order = reader.read_json(&format!("/api/v1/orders/{id}")).await?;
+            let sale = order.get("timeSaleId").and_then(Value::as_i64);
+            if !sale.is_some_and(|sale| self.sales.contains(&sale)) {
+                books.foreign.push(*id);
+            }
+        }
+        Ok(books)
+    }
+
+    /// Asks what became of each ticket.
+    async fn ask_for_results(&self, tally: &Tally, books: &mut Books) -> anyhow::Result<()> {
+        let tickets: Vec<(usize, String)> = tally
+            .told
+            .iter()
+            .filter_map(|told| match &told.what {
+                What::Ticket(location) => Some((told.sale, location.clone())),
+                _ => None,
+            })
+            .collect();
+        let mut askers = JoinSet::new();
+        for share in tickets.chunks(tickets.len().div_ceil(ASKERS).max(1)) {
+            let (share, mut asker) = (share.to_vec(), Client::new(self.host.public));
+            askers.spawn(async move {
+                let mut results = Vec::with_capacity(share.len());
+                for (sale, location) in share {
+                    results.push((sale, asker.read_json(&location).await?));
+                }
+                anyhow::Ok(results)
+            });
+        }
+        while let Some(results) = askers.join_next().await {
+            for (sale, result) in results.context("an asker broke off")?? {
+                let Some(sale) = books.sales.get_mut(sale) else {
+                    continue;
+                };
+                let field = |name| result.get(name).and_then(Value::as_str);
+                match (
+                    field("status"),
+                    result.get("orderId").and_then(Value::as_i64),
+                ) {
+                    (Some("SUCCESS"), Some(id)) => {
+                        sale.orders += 1;
+                        books.orders.push(id);
+                    }
+                    (Some("FAIL"), None) if field("reason") == Some("SOLD_OUT") => {
+                        sale.told_sold_out = true;
+                    }
+                    (Some("FAIL"), None) => books.failed_results += 1,
+                    _ => books.unsettled += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn purchase_path(version: &str, sale: i64) -> String {
+    format!("/api/{version}/time-sales/{sale}/purchase")
+}
+
+fn body(user: i64) -> Bytes {
+    Bytes::from(format!(r#"{{"userId":{user},"quantity":1}}"#))
+}
+
+/// What the buyers of a measurement share.
+struct Crowd {
+    paths: Vec<String>,
+    first_user: i64,
+    begun: Instant,
+    ends: Instant,
+    rate: Option<NonZeroU32>,
+    purchases_max: u32,
+    turns: AtomicU32,
+}
+
+impl Crowd {
+    /// One buyer's purchases, until the time or the purchases are used up.
+    async fn buy(self: Arc<Self>, mut client: Client) -> Tally {
+        let mut tally = Tally::default();
+        loop {
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+            if turn >= self.purchases_max {
+                return tally;
+            }
+            let due = match self.rate {
+                Some(rate) => self.begun + Duration::from_secs(turn.into()) / rate.get(),
+                None => Instant::now(),
+            };
+            if due >= self.ends {
+                return tally;
+            }
+            tokio::time::sleep_until(due.into()).await;
+            let sale = turn as usize % self.paths.len().max(1);
+            let path = self.paths.get(sale).map_or("", String::as_str);
+            let user = self.first_user + i64::from(turn);
+            let answer = client.send(Method::POST, path, body(user)).await;
+            let took = due.elapsed();
+            match answer {
+                Ok(answer) => tally.note(sale, took, &answer),
+                Err(error) => {
+                    tracing::debug!("a purchase was not answered: {error}");
+                    tally.failures += 1;
+                    if !error.is_unsent() {
+                        tally.tell(sale, What::Unknown);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What buyers were told.
+#[derive(Default)]
+pub struct Tally {
+    /// How long those waited who were told yes: 201 or 202.
+    pub accepted: Vec<Duration>,
+    /// How long those waited who were told a business no: 409.
+    pub refused: Vec<Duration>,
+    /// How long those waited who were told to come again: 503.
+    pub turned_away: Vec<Duration>,
+    /// Purchases with any other answer, or none.
+    pub failures: u64,
+    told: Vec<Told>,
+}
+
+/// What one buyer was told, as far as the ledger has to bear it out.
+struct Told {
+    /// The place of the sale.
+    sale: usize,
+    what: What,
+}
+
+enum What {
+    /// An order.
+    Order(i64),
+    /// A ticket; its result is there.
+    Ticket(String),
+    /// That the sale is sold out.
+    SoldOut,
+    /// Nothing from which to know whether there is an order.
+    Unknown,
+}
+
+impl Tally {
+    fn note(&mut self, sale: usize, took: Duration, answer: &Answer) {
+        let problem = || serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        match (answer.status, &answer.location) {
+            (StatusCode::CREATED, _) => {
+                self.accepted.push(took);
+                let order = problem().get("orderId").and_then(Value::as_i64);
+                self.tell(sale, order.map_or(What::Unknown, What::Order));
+            }
+            (StatusCode::ACCEPTED, Some(location)) => {
+                self.accepted.push(took);
+                self.tell(sale, What::Ticket(location.clone()));
+            }
+            (StatusCode::CONFLICT, _) => {
+                self.refused.push(took);
+                if problem().get("code").and_then(Value::as_str) == Some("SOLD_OUT") {
+                    self.tell(sale, What::SoldOut);
+                }
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, _) => self.turned_away.push(took),
+            (status, _) => {
+                tracing::debug!("a purchase was answered {status}");
+                self.failures += 1;
+                // A client error has no effect; behind anything else there may be an order.
+                if !status.is_client_error() {
+                    self.tell(sale, What::Unknown);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, sale: usize, what: What) {
+        self.told.push(Told { sale, what });
+    }
+
+    fn add(&mut self, other: Self) {
+        self.accepted.extend(other.accepted);
+        self.refused.extend(other.refused);
+        self.turned_away.extend(other.turned_away);
+        self.failures += other.failures;
+        self.told.extend(other.told);
+    }
+}
