@@ -409,6 +409,14 @@ impl Drop for Observed<'_> {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         self.call.host_time += took;
+        let (capability, function) = self.function.labels();
+        tracing::trace!(
+            version = %self.call.task.version,
+            capability,
+            function,
+            outcome = self.outcome.label(),
+            "a host function ended"
+        );
         if let Some(metrics) = &self.call.metrics {
             metrics.host_call(self.function, self.outcome, took);
         }

@@ -19,6 +19,7 @@ mod bounds;
 mod canary;
 mod contract;
 mod corpus;
+mod costs;
 mod crash;
 mod dashboards;
 mod embedded;

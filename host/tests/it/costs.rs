@@ -1,0 +1,103 @@
+//! What a purchase costs, in what repeats on any machine: host functions and SQL statements, in a table that is checked in.
+//!
+//! A change that makes a purchase ask for more fails here, and prints the table as it would be.
+//! Not in it is what does not repeat: fuel, because the compiler of guests differs between machines; system calls, because they follow the scheduler; commands to Redis, because each function of `redis` is one.
+//! The statements of the asynchronous version are not in it either: where its settlement begins, its purchase has not always ended.
+
+use std::{fmt::Write as _, fs};
+
+use super::support::{ASYNCHRONOUS, FAULTY, Host, Setup, VERSIONS, eventually, repository};
+
+/// The buyer whose call aborts at once, and so leaves a line in the log behind all that came before.
+const ABORTS: u64 = 1;
+/// What that line says.
+const ABORTED: &str = "the guest did not return";
+/// What sqlx's line about a statement says.
+const STATEMENT: &str = "sqlx::query:";
+/// How often a purchase is watched: what the host does by itself meanwhile counts in none or few of them.
+const WATCHED: u64 = 5;
+
+#[tokio::test]
+async fn a_purchase_asks_for_as_much_as_the_table_says() {
+    let setup = Setup::new().set(
+        "RUST_LOG",
+        "info,timesale::capability=trace,sqlx::query=debug",
+    );
+    let name = if setup.world().is_real() {
+        "real"
+    } else {
+        "embedded"
+    };
+    let host = setup.start().await;
+    let mut table = String::new();
+    for version in VERSIONS {
+        let open = host.shop.sale(1_000).await;
+        let sold_out = host.shop.sale(1).await;
+        host.shop.buy(version, sold_out, 99, 1).follow().await;
+        for (case, sale) in [("an order", open), ("a refusal", sold_out)] {
+            // The first asks for what later ones find.
+            host.shop.buy(version, sale, 99, 1).follow().await;
+            host.at_rest().await;
+            let mut seen = Vec::new();
+            for user in 1..=WATCHED {
+                seen.push(watch(&host, version, sale, user).await);
+            }
+            let least = seen.into_iter().min_by_key(|cost| cost.statements);
+            let cost = least.unwrap();
+            let statements = match version {
+                ASYNCHRONOUS => "–".to_owned(),
+                _ => cost.statements.to_string(),
+            };
+            let functions = cost.functions.join(" ");
+            writeln!(table, "{version} | {case} | {functions} | {statements}").unwrap();
+        }
+    }
+    let file = repository().join(format!("host/tests/it/costs/{name}.txt"));
+    let checked_in = fs::read_to_string(&file).unwrap_or_default();
+    let (head, rows) = checked_in.split_once("\n\n").unwrap_or_default();
+    assert!(
+        rows == table,
+        "{} would be:\n{head}\n\n{table}",
+        file.display()
+    );
+}
+
+/// What one purchase asked for.
+struct Cost {
+    functions: Vec<String>,
+    statements: usize,
+}
+
+async fn watch(host: &Host, version: &str, sale: u64, user: u64) -> Cost {
+    let before = host.log().len();
+    let settles = host.shop.buy(version, sale, user, 1).send().await.brief() == "202";
+    if settles {
+        // It is settled by one step of the database.
+        eventually("the settle call", async || {
+            let log = host.log();
+            let settled = log[before..]
+                .iter()
+                .any(|line| line.contains("function=\"purchase\""));
+            settled.then_some(()).ok_or(log)
+        })
+        .await;
+    }
+    host.shop.buy(FAULTY, sale, ABORTS, 1).send().await;
+    let lines = eventually("the end of the purchase in the log", async || {
+        let log = host.log();
+        let end = log[before..].iter().position(|line| line.contains(ABORTED));
+        end.map(|end| log[before..before + end].to_vec()).ok_or(log)
+    })
+    .await;
+    let own = format!("version={version} capability=\"");
+    let functions = lines.iter().filter_map(|line| {
+        let (_, function) = line.split_once(&own)?;
+        let (capability, rest) = function.split_once('"')?;
+        let function = rest.split('"').nth(1)?;
+        Some(format!("{capability}.{function}"))
+    });
+    Cost {
+        functions: functions.collect(),
+        statements: lines.iter().filter(|line| line.contains(STATEMENT)).count(),
+    }
+}
