@@ -4,6 +4,7 @@
 
 CARGO ?= cargo
 STRATEGIES = plugins/v1-row-lock plugins/v2-redis-lock plugins/v3-kafka-async plugins/v4-group-commit
+BENCH_STRATEGIES = $(STRATEGIES) plugins/bench/no-op=noop plugins/bench/take-if-enough=take
 TEST_STRATEGIES = $(STRATEGIES) plugins/v4-group-commit=v9 plugins/faulty
 
 export TIMESALE_STRATEGIES ?= strategies
@@ -15,7 +16,7 @@ SERVICES_TEST = $(CARGO) test --locked --workspace --features timesale/services
 TEST_SERVICES = target/services/test
 SOFTWARE = $(CURDIR)/target/services/software/debian
 
-.PHONY: run test test-embedded test-services storm up down plugins test-plugins plugin tools lint clean
+.PHONY: run test test-embedded test-services storm up down plugins test-plugins bench-plugins plugin tools lint clean
 
 ## run: serve v1 to v4 on the embedded default
 run: rust plugins
@@ -30,6 +31,7 @@ test: test-embedded test-services
 test-embedded: rust test-plugins tools
 	@echo "building and running the tests (about 15 minutes the first time, then 2)"
 	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --features timesale/twin --test it -- twin::
 
 # Tests that need real services are compiled with the feature `services` alone.
 # Those of the module `embedded` are about what is only true without services.
@@ -82,6 +84,10 @@ plugins: rust
 ## test-plugins: build the strategies that the tests load
 test-plugins: rust
 	$(CARGO) run --quiet --locked -p bundle -- --out target/strategies-test $(TEST_STRATEGIES)
+
+## bench-plugins: build the strategies that are measured
+bench-plugins: rust
+	$(CARGO) run --quiet --locked -p bundle -- --out target/strategies-bench $(BENCH_STRATEGIES)
 
 ## plugin P=<dir>: build one strategy, inside this repository or not, into $(TIMESALE_STRATEGIES)
 plugin: rust

@@ -20,3 +20,7 @@ pub mod settlement;
 pub mod strategy;
 pub mod telemetry;
 pub mod ticket;
+
+#[cfg(feature = "twin")]
+#[path = "../benches/twin/mod.rs"]
+mod twin;

@@ -214,6 +214,10 @@ impl Revision {
             Arc::clone(&self.grants),
             metrics,
         );
+        #[cfg(feature = "twin")]
+        if let Some(twin) = crate::twin::of(&state.task) {
+            return self.call_twin(twin, state).await;
+        }
         let began = Instant::now();
         let mut store = Store::new(means.engine.wasm(), state);
         store.limiter(CallState::limiter);
@@ -226,7 +230,20 @@ impl Revision {
         let answer = self.run(&mut store).await;
         let guest_time = began.elapsed().saturating_sub(store.data().host_time());
         store.data_mut().release().await;
-        let state = store.into_data();
+        self.ran(answer, store.into_data(), guest_time)
+    }
+
+    /// Runs a native twin in the place of the component: the same call but for Wasm.
+    #[cfg(feature = "twin")]
+    async fn call_twin(&self, twin: crate::twin::Twin, mut state: CallState) -> Ran {
+        let began = Instant::now();
+        let answer = twin(&mut state).await;
+        let guest_time = began.elapsed().saturating_sub(state.host_time());
+        state.release().await;
+        self.ran(answer, state, guest_time)
+    }
+
+    fn ran(&self, answer: wasmtime::Result<Answer>, state: CallState, guest_time: Duration) -> Ran {
         let cause = answer
             .as_ref()
             .err()

@@ -1,7 +1,7 @@
 //! The host from outside: the real binary, real components, real buyers, and the database as judge.
 //!
 //! Each module is one promise of the product; `support` starts hosts and buys from them.
-//! `faults`, `fence`, `follow`, `hosts`, `records`, `storm` and `truth` need real services, and so are compiled with the feature `services` alone.
+//! `faults`, `fence`, `follow`, `hosts`, `records`, `storm` and `truth` need real services, and so are compiled with the feature `services` alone; `twin` needs the feature of its name.
 
 #![expect(
     clippy::unwrap_used,
@@ -55,4 +55,6 @@ mod telemetry;
 mod tidy;
 #[cfg(feature = "services")]
 mod truth;
+#[cfg(feature = "twin")]
+mod twin;
 mod validation;
