@@ -12,11 +12,12 @@ export TIMESALE_STRATEGIES ?= strategies
 # Of the whole workspace, as `make test-embedded` is, so that both share what they compile: cargo chooses the features of dependencies for all that it is asked for.
 SERVICES_TEST = $(CARGO) test --locked --workspace --features timesale/services
 
-# What `make test-services` starts, and where `.ci/services` unpacks programs that the machine lacks.
+# What `make test-services` and `make bench` start, and where `.ci/services` unpacks programs that the machine lacks.
 TEST_SERVICES = target/services/test
+BENCH_SERVICES = target/services/bench
 SOFTWARE = $(CURDIR)/target/services/software/debian
 
-.PHONY: run test test-embedded test-services storm up down plugins test-plugins bench-plugins plugin tools lint clean
+.PHONY: run test test-embedded test-services storm bench up down plugins test-plugins bench-plugins plugin tools lint clean
 
 ## run: serve v1 to v4 on the embedded default
 run: rust plugins
@@ -67,6 +68,18 @@ storm: rust test-plugins
 	trap 'exit 130' INT TERM; \
 	export TMPDIR="$$folder" STORM_FAULTS=$(N) $(if $(SEED),STORM_SEED=$(SEED)); \
 	$(SERVICES_TEST) --test it -- --nocapture --test-threads=1 storm::
+
+# Services are started for it alone, whatever DATABASE_URL and its like say; the raw data goes to host/benches/data.
+## bench: print what is promised of the host's speed with ours beside it (about 5 minutes once built); TIMESALE_BENCH_SECONDS and TIMESALE_BENCH_ROUNDS make it longer
+bench: rust bench-plugins
+	@echo "building the benchmark (about 10 minutes the first time)"
+	$(CARGO) build --release --locked -p timesale --features twin --bin timesale-targets
+	@services() { SERVICES_DIR=$(BENCH_SERVICES) .ci/services "$$@"; }; \
+	trap 'services stop' EXIT; trap 'exit 130' INT TERM; \
+	services start || exit; \
+	export $$(services env) || exit; \
+	ulimit -n 20000 || exit; \
+	target/release/timesale-targets
 
 ## up: start PostgreSQL, Redis and Kafka on loopback, to try the real thing without Docker; prints the lines to export
 up:

@@ -46,6 +46,11 @@ impl Telemetry {
                     .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
             }
         }
+        #[cfg(feature = "twin")]
+        if std::env::var_os("TIMESALE_TWIN_RECORDS").is_some_and(|what| what == "nothing") {
+            // The other side of the benchmark that says what recording costs.
+            return Ok(Self::around(builder.build_recorder().handle()));
+        }
         let handle = builder
             .install_recorder()
             .context("cannot install the metrics recorder")?;
@@ -63,14 +68,18 @@ impl Telemetry {
             "commit" => env!("TIMESALE_COMMIT")
         )
         .set(1.0);
+        tracing::debug!(build = VERSION, "metrics installed");
+        Ok(Self::around(handle))
+    }
+
+    fn around(handle: PrometheusHandle) -> Self {
         let process = metrics_process::Collector::default();
         process.describe();
-        tracing::debug!(build = VERSION, "metrics installed");
-        Ok(Self {
+        Self {
             handle,
             process,
             cpu: Mutex::new((Instant::now(), ProcessTime::now())),
-        })
+        }
     }
 
     /// Folds recorded samples into their histograms.

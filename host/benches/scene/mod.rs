@@ -1,0 +1,122 @@
+//! A component of `plugins/bench`, loaded as the host loads it, for benchmarks that need no HTTP.
+//!
+//! Its backends are the embedded ones, of which it asks only the table that stands in for Redis: that answers at once, so a call never waits.
+
+use std::{
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context as Task, Poll, Waker},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tempfile::TempDir;
+use timesale::{
+    backend::{
+        Backends,
+        database::Database,
+        log::{Log, LogOptions},
+        memory::{Memory, MemoryOptions},
+        places::Places,
+        queue::Queue,
+        shared_memory::SharedMemory,
+        sold_out::SoldOut,
+        sqlite::{Sqlite, SqliteOptions},
+    },
+    capability::{Hangup, Operation, Task as CallTask},
+    config::Cli,
+    domain::{Request, RequestId, Version, now},
+    strategy::{Means, engine::Engine, revision::Revision},
+    telemetry::{queue::QueueMetrics, recorders::StrategyMetrics},
+};
+
+/// The component, and what a call of it needs.
+pub struct Scene {
+    pub means: Means,
+    pub revision: Revision,
+    pub metrics: Arc<StrategyMetrics>,
+    _folder: TempDir,
+}
+
+impl Scene {
+    /// Loads `noop.wasm` of a folder.
+    pub async fn open(strategies: &Path) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("timesale-scene-")?;
+        let limits = Arc::new(Cli::try_parse_from(["timesale"])?.config.limits);
+        let database = SqliteOptions {
+            path: folder.path().join("timesale.db"),
+            readers: 1,
+            writer_wait: Duration::from_secs(1),
+        };
+        let log = LogOptions {
+            path: folder.path().join("log.db"),
+            backlog_max: limits.backlog_max,
+        };
+        let memory = MemoryOptions {
+            entries_max: 1_000,
+            bytes_max: 1 << 20,
+            ttl_max: Duration::from_secs(60),
+        };
+        let backends = Backends {
+            database: Database::Sqlite(Sqlite::open(&database).await?),
+            redis: SharedMemory::Memory(Memory::new(1, memory)),
+            kafka: Queue::Log(Log::open(&log).await?),
+            places: Places::default(),
+            sold_out: SoldOut::default(),
+            queue_metrics: QueueMetrics::default(),
+        };
+        let means = Means {
+            engine: Arc::new(Engine::new(&limits)?),
+            backends: Arc::new(backends),
+            limits,
+        };
+        let file = strategies.join("noop.wasm");
+        let bytes = std::fs::read(&file)
+            .with_context(|| format!("{}: run `make bench-plugins`", file.display()))?;
+        let version = Version::parse("noop").context("no version")?;
+        let (revision, operation) = Revision::load(version.clone(), bytes, &means).await?;
+        Ok(Self {
+            metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
+            means,
+            revision,
+            _folder: folder,
+        })
+    }
+
+    /// What a purchase that asks the host so often is given.
+    pub fn task(&self, host_calls: u32) -> CallTask {
+        let request = Request {
+            id: RequestId("00".repeat(32)),
+            key: None,
+            sale_id: 1,
+            user_id: 1,
+            quantity: host_calls + 1,
+            accepted_at: now(),
+            version: self.revision.version.clone(),
+            revision: self.revision.id.clone(),
+        };
+        let hangup = Hangup::default();
+        self.revision
+            .task(Operation::Purchase, vec![request], hangup)
+    }
+
+    /// One call in a fresh instance, as a purchase makes it.
+    pub fn call(&self, host_calls: u32) {
+        let metrics = Some(Arc::clone(&self.metrics));
+        let task = self.task(host_calls);
+        at_once(self.revision.call(task, &self.means, metrics));
+    }
+}
+
+/// Runs a future that waits for nothing; where an epoch makes it yield, it goes on at once.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut task = Task::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut task) {
+            return done;
+        }
+    }
+}

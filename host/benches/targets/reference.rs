@@ -1,0 +1,112 @@
+//! What native Rust does on PostgreSQL by itself: the plain transaction of four round trips, and one statement for each order.
+//!
+//! Without HTTP, strategies, triggers or checks beyond the stock, on tables of its own, so that whatever it wins by is not the host's to win back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::task::JoinSet;
+
+/// As many as a host has.
+const CONNECTIONS: u32 = 16;
+/// As many as the buyers of a bench.
+const BUYERS: u32 = 64;
+
+const TABLES: &str = "
+    DROP SCHEMA IF EXISTS bench_reference CASCADE;
+    CREATE SCHEMA bench_reference;
+    CREATE TABLE bench_reference.sales (id bigint PRIMARY KEY, remaining bigint NOT NULL CHECK (remaining >= 0));
+    CREATE TABLE bench_reference.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, sale bigint NOT NULL, buyer bigint NOT NULL);
+    INSERT INTO bench_reference.sales VALUES (1, 1000000000);";
+
+/// How a reference sells.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// BEGIN, UPDATE, INSERT, COMMIT.
+    FourRoundTrips,
+    /// One statement that lowers the stock and inserts the order.
+    OneStatement,
+}
+
+/// A database with the reference's tables.
+pub struct Reference(PgPool);
+
+impl Reference {
+    /// Makes the tables anew.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
+        let pool = pool.connect(url).await.context("DATABASE_URL")?;
+        sqlx::raw_sql(TABLES).execute(&pool).await?;
+        Ok(Self(pool))
+    }
+
+    /// Orders a second on one hot row, for so long; fails where stock and orders do not agree afterwards.
+    pub async fn sell(&self, way: Way, lasts: Duration) -> anyhow::Result<f64> {
+        let before = self.books().await?;
+        let begun = Instant::now();
+        let mut buyers = JoinSet::new();
+        for buyer in 0..BUYERS {
+            let pool = self.0.clone();
+            buyers.spawn(async move {
+                let mut sold = 0_u32;
+                while begun.elapsed() < lasts {
+                    buy(&pool, way, buyer.into()).await?;
+                    sold += 1;
+                }
+                anyhow::Ok(sold)
+            });
+        }
+        let mut sold = 0;
+        while let Some(of_one) = buyers.join_next().await {
+            sold += i64::from(of_one??);
+        }
+        let took = begun.elapsed();
+        let after = self.books().await?;
+        let agree = after.0 - before.0 == sold && before.1 - after.1 == sold;
+        anyhow::ensure!(agree, "{way:?}: {sold} sold, from {before:?} to {after:?}");
+        #[expect(clippy::cast_precision_loss, reason = "seconds of orders")]
+        Ok(sold as f64 / took.as_secs_f64())
+    }
+
+    /// Orders, and what is left.
+    async fn books(&self) -> anyhow::Result<(i64, i64)> {
+        let query = "SELECT (SELECT count(*) FROM bench_reference.orders), (SELECT remaining FROM bench_reference.sales)";
+        Ok(sqlx::query_as(query).fetch_one(&self.0).await?)
+    }
+
+    /// Removes the tables.
+    pub async fn close(self) -> anyhow::Result<()> {
+        sqlx::raw_sql("DROP SCHEMA bench_reference CASCADE")
+            .execute(&self.0)
+            .await?;
+        self.0.close().await;
+        Ok(())
+    }
+}
+
+async fn buy(pool: &PgPool, way: Way, buyer: i64) -> anyhow::Result<()> {
+    match way {
+        Way::FourRoundTrips => {
+            let mut transaction = pool.begin().await?;
+            sqlx::query("UPDATE bench_reference.sales SET remaining = remaining - 1 WHERE id = 1 AND remaining >= 1")
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("INSERT INTO bench_reference.orders (sale, buyer) VALUES (1, $1)")
+                .bind(buyer)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+        }
+        Way::OneStatement => {
+            sqlx::query(
+                "WITH sold AS (UPDATE bench_reference.sales SET remaining = remaining - 1 WHERE id = 1 AND remaining >= 1 RETURNING id)
+                INSERT INTO bench_reference.orders (sale, buyer) SELECT id, $1 FROM sold",
+            )
+            .bind(buyer)
+            .execute(pool)
+            .await?;
+        }
+    }
+    Ok(())
+}

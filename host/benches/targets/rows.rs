@@ -1,0 +1,525 @@
+//! The rows of the table, one after the other: which hosts, which load, which figure.
+//!
+//! TIMESALE_BENCH_SECONDS says how long a version is measured in a round (2), TIMESALE_BENCH_ROUNDS how many rounds there are (3).
+
+use std::{
+    env, fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use indicatif::ProgressBar;
+use tempfile::TempDir;
+use timesale::bench::{self, Figures, Host, Plan, Report, median};
+
+use super::{
+    reference::{Reference, Way},
+    scene::Scene,
+    table::{Measured, Table},
+};
+
+/// Where `make bench-plugins` puts the components.
+const COMPONENTS: &str = "target/strategies-bench";
+/// Where the raw data goes.
+const DATA: &str = "host/benches/data/targets.json";
+/// The backends that rows of PostgreSQL need.
+const BACKENDS: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS"];
+
+/// Instances at once, of 1,000 buyers', from which the memory of each is judged.
+const NEARLY_ALL: f64 = 900.0;
+
+/// A `timesale bench` by its flags, of which the last counts.
+#[derive(Parser)]
+#[command(args_override_self = true)]
+struct Line {
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// What all rows share.
+struct Targets {
+    /// Components, and each once more for its twin.
+    strategies: TempDir,
+    seconds: u32,
+    rounds: u32,
+    table: Table,
+}
+
+/// Measures every row; false where a ledger was wrong.
+pub async fn measure_all() -> anyhow::Result<bool> {
+    let number = |name: &str, default| match env::var(name) {
+        Ok(text) => text.parse().with_context(|| name.to_owned()),
+        Err(_) => Ok(default),
+    };
+    let mut targets = Targets {
+        strategies: strategies()?,
+        seconds: number("TIMESALE_BENCH_SECONDS", 2)?,
+        rounds: number("TIMESALE_BENCH_ROUNDS", 3)?,
+        table: Table::default(),
+    };
+    targets.calls().await?;
+    targets.embedded().await?;
+    targets.redis().await?;
+    targets.metrics().await?;
+    targets.memory().await?;
+    targets.postgres().await?;
+    targets.table.finish(Path::new(DATA))
+}
+
+/// A folder with every component of the benchmark, and a copy of each under the name of its twin.
+fn strategies() -> anyhow::Result<TempDir> {
+    let folder = TempDir::with_prefix("timesale-targets-")?;
+    let entries = fs::read_dir(COMPONENTS)
+        .with_context(|| format!("{COMPONENTS}: run `make bench-plugins`"))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        fs::copy(entry.path(), folder.path().join(&*name))?;
+        let twin = format!("native-{name}");
+        fs::copy(entry.path(), folder.path().join(twin))?;
+    }
+    Ok(folder)
+}
+
+impl Targets {
+    /// Starts a host with these of the backends, in a corner of them that is its own, and with this in its environment.
+    async fn host(&self, backends: &[&str], also: &[(&str, &str)]) -> anyhow::Result<Host> {
+        let folder = self.strategies.path().display().to_string();
+        let mut environment = vec![
+            ("TIMESALE_STRATEGIES", folder),
+            ("RUST_LOG", "error".to_owned()),
+        ];
+        for name in backends {
+            let value = env::var(name).with_context(|| format!("{name} is not set"))?;
+            environment.push((name, value));
+        }
+        let corner = format!("bench_{}", std::process::id());
+        environment.push(("TIMESALE_REDIS_PREFIX", format!("{corner}:")));
+        environment.push(("TIMESALE_KAFKA_PREFIX", format!("{corner}-")));
+        environment.push(("TIMESALE_DATABASE_SCHEMA", corner));
+        environment.extend(
+            also.iter()
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
+        Host::start(&environment).await
+    }
+
+    /// Runs a `timesale bench` with these flags on a host.
+    async fn load(&self, host: &Host, flags: &str) -> anyhow::Result<Report> {
+        eprintln!("timesale bench {flags}");
+        let common = format!("bench --seconds {} --rounds {}", self.seconds, self.rounds);
+        let words = common.split(' ').chain(flags.split(' '));
+        let plan = Line::try_parse_from(words)?.plan;
+        bench::measure(host, &plan, &ProgressBar::hidden()).await
+    }
+
+    /// A row that is the ratio of a component to its twin.
+    async fn against_twin(
+        &mut self,
+        host: &Host,
+        [measure, target]: [&'static str; 2],
+        version: &str,
+        flags: &str,
+    ) -> anyhow::Result<()> {
+        let flags = format!("--versions {version},native-{version} {flags}");
+        let report = self.load(host, &flags).await?;
+        let ours = |reports: &[Report]| {
+            let report = reports.first()?;
+            let twin = format!("native-{version}");
+            let rate = |figures: &Figures| figures.answered_per_second;
+            let ratio = report.ratio([version, &twin], rate)?;
+            let [own, native] = [version, &twin].map(|it| report.figures(it).map(rate));
+            Some(format!("{ratio:.2} ({:.0}/s of {:.0}/s)", own?, native?))
+        };
+        let row = Measured::of_load(measure, target, ours, vec![report]);
+        self.table.add(row);
+        Ok(())
+    }
+
+    async fn calls(&mut self) -> anyhow::Result<()> {
+        let scene = Arc::new(Scene::open(Path::new(COMPONENTS)).await?);
+        let timed = tokio::task::spawn_blocking(move || {
+            let one: Vec<f64> = (0..5).map(|_| micros_per_call(&scene, 1)).collect();
+            let two: Vec<f64> = (0..5).map(|_| micros_per_call(&scene, 2)).collect();
+            (median(one.into_iter()), median(two.into_iter()))
+        });
+        if let (Some(one), Some(two)) = timed.await? {
+            self.table.add(Measured::apart(
+                "fresh instance + call, 4 host calls ready at once",
+                "≤ 8 µs, 0 system calls, ≥ 1.8 × on 2 threads",
+                format!("{one:.1} µs, {:.2} × on 2 threads", one / two),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn embedded(&mut self) -> anyhow::Result<()> {
+        let host = self.host(&[], &[]).await?;
+        let names = ["no-op strategy over HTTP, fresh / native twin", "≥ 0.90"];
+        self.against_twin(&host, names, "noop", "--sold-out-by v9")
+            .await?;
+        if host.versions().await?.iter().any(|it| it == "v4") {
+            let report = self.load(&host, "--versions v1,v4").await?;
+            let ours = |reports: &[Report]| ratio_of_completed(reports.first()?, ["v4", "v1"]);
+            self.table.add(Measured::of_load(
+                "embedded default, durable, hot row: v4 / one transaction each (v1)",
+                "≥ 10",
+                ours,
+                vec![report],
+            ));
+        }
+        host.stop().await;
+        Ok(())
+    }
+
+    async fn redis(&mut self) -> anyhow::Result<()> {
+        let host = self.host(&["REDIS_URL"], &[]).await?;
+        let names = [
+            "Redis take-if-enough strategy, fresh / native twin",
+            "≥ 0.85",
+        ];
+        self.against_twin(&host, names, "take", "--sold-out-by v9")
+            .await?;
+        host.stop().await;
+        Ok(())
+    }
+
+    /// Two hosts, of which one records nothing, in turn.
+    async fn metrics(&mut self) -> anyhow::Result<()> {
+        let on = self.host(&[], &[]).await?;
+        let off = self
+            .host(&[], &[("TIMESALE_TWIN_RECORDS", "nothing")])
+            .await?;
+        let flags = "--versions noop --sold-out-by v9 --rounds 1";
+        let mut reports = Vec::new();
+        for round in 0..self.rounds {
+            let mut pair = Vec::new();
+            let hosts = if round % 2 == 0 {
+                [&on, &off]
+            } else {
+                [&off, &on]
+            };
+            for host in hosts {
+                pair.push(self.load(host, flags).await?);
+            }
+            if round % 2 == 1 {
+                pair.reverse();
+            }
+            reports.extend(pair);
+        }
+        let ours = |reports: &[Report]| {
+            let rate = |report: &Report| Some(report.figures("noop")?.answered_per_second);
+            let ratios = reports.chunks_exact(2).filter_map(|pair| match pair {
+                [on, off] => Some(rate(on)? / rate(off)?),
+                _ => None,
+            });
+            Some(format!("{:.2}", median(ratios)?))
+        };
+        let row = Measured::of_load(
+            "cost of all metrics on / off, no-op",
+            "≥ 0.97",
+            ours,
+            reports,
+        );
+        self.table.add(row);
+        on.stop().await;
+        off.stop().await;
+        Ok(())
+    }
+
+    async fn memory(&mut self) -> anyhow::Result<()> {
+        let calls = [
+            ("TIMESALE_CALLS_MAX", "1000"),
+            ("TIMESALE_PERMIT_WAIT_MS", "5000"),
+            ("TIMESALE_CALL_DEADLINE_MS", "30000"),
+            ("TIMESALE_ROW_LOCK_WAIT_MS", "20000"),
+            ("TIMESALE_HTTP_TIMEOUT_MS", "60000"),
+        ];
+        let host = self.host(&[], &calls).await?;
+        let idle = host.resident_bytes().await?;
+        let flags = "--versions v1 --buyers 1000 --rounds 1 --warmup-seconds 0";
+        // Once for what stays for ever, once for what the calls cost.
+        let first = self.load(&host, flags).await?;
+        let rested = host.resident_bytes().await?;
+        let sampled = async {
+            let mut most = (0.0_f64, 0.0_f64);
+            loop {
+                if let Ok(sample) = host.instances_and_resident_bytes().await
+                    && sample.0 > most.0
+                {
+                    most = sample;
+                }
+                if most.0 >= NEARLY_ALL {
+                    return most;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (second, most) = tokio::join!(
+            self.load(&host, flags),
+            tokio::time::timeout(Duration::from_secs(30), sampled)
+        );
+        let after = host.resident_bytes().await?;
+        let mib = |bytes: f64| bytes / f64::from(1 << 20);
+        let each = most.map_or_else(
+            |_| "not seen".to_owned(),
+            |(instances, bytes)| {
+                format!("at most {:.0} KiB", (bytes - rested) / instances / 1024.0)
+            },
+        );
+        let ours = |_: &[Report]| {
+            Some(format!(
+                "{each}; idle {:.0} MiB; after 1,000 calls {:.0} MiB, and again {:.0} MiB ({:+.0} %)",
+                mib(idle),
+                mib(rested),
+                mib(after),
+                (after / rested - 1.0) * 100.0
+            ))
+        };
+        let row = Measured::of_load(
+            "memory per live instance; host idle; after 1,000 concurrent calls",
+            "≤ 64 KiB; report; back to within 10 %",
+            ours,
+            vec![first, second?],
+        );
+        self.table.add(row);
+        host.stop().await;
+        Ok(())
+    }
+
+    async fn postgres(&mut self) -> anyhow::Result<()> {
+        let url = env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
+        let reference = Reference::open(&url).await?;
+        let host = self.host(&BACKENDS, &[]).await?;
+        let names = [
+            "v1 on PostgreSQL spread over 1,000 sales, fresh / native twin",
+            "≥ 0.95",
+        ];
+        self.against_twin(&host, names, "v1", "--sales 1000")
+            .await?;
+        let names = [
+            "v2 on Redis + PostgreSQL, 1,000 sales, fresh / native twin",
+            "≥ 0.85",
+        ];
+        self.against_twin(&host, names, "v2", "--sales 1000")
+            .await?;
+        let versions = host.versions().await?;
+        let hot: Vec<&str> = ["v1", "v4"]
+            .into_iter()
+            .filter(|version| versions.iter().any(|served| served == version))
+            .collect();
+        self.hot_row(&host, &reference, &hot).await?;
+        self.asynchronous(&host).await?;
+        self.opening(&host, &hot).await?;
+        self.overload(&host).await?;
+        self.open_loop(&host).await?;
+        host.stop().await;
+        reference.close().await
+    }
+
+    /// One hot sale beside the native references, round by round.
+    async fn hot_row(
+        &mut self,
+        host: &Host,
+        reference: &Reference,
+        versions: &[&str],
+    ) -> anyhow::Result<()> {
+        let lasts = Duration::from_secs(self.seconds.into());
+        let flags = format!("--versions {} --rounds 1", versions.join(","));
+        let (mut reports, mut four, mut one) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            reports.push(self.load(host, &flags).await?);
+            four.push(reference.sell(Way::FourRoundTrips, lasts).await?);
+            one.push(reference.sell(Way::OneStatement, lasts).await?);
+        }
+        let against = |version: &str, references: &[f64]| {
+            let rates = reports.iter().zip(references);
+            let ratios = rates.filter_map(|(report, reference)| {
+                Some(report.figures(version)?.completed_per_second / reference)
+            });
+            let rate = |report: &Report| Some(report.figures(version)?.completed_per_second);
+            let own = median(reports.iter().filter_map(rate))?;
+            let native = median(references.iter().copied())?;
+            Some(format!(
+                "{:.2} ({own:.0}/s to {native:.0}/s)",
+                median(ratios)?
+            ))
+        };
+        let rows = [
+            (
+                "hot row on PostgreSQL: v1 / the native four-round-trip transaction",
+                "≥ 1.5",
+                "v1",
+                &four,
+            ),
+            (
+                "hot row: v4 / the native four-round-trip transaction",
+                "≥ 10",
+                "v4",
+                &four,
+            ),
+            (
+                "hot row: v4 / one statement per order, native",
+                "≥ 2",
+                "v4",
+                &one,
+            ),
+        ];
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|(_, _, version, _)| versions.contains(version))
+            .map(|(measure, target, version, references)| {
+                (measure, target, against(version, references))
+            })
+            .collect();
+        let mut reports = Some(reports);
+        for (measure, target, ours) in rows {
+            // The raw data stand with the first of them.
+            let reports = reports.take().unwrap_or_default();
+            let row = Measured::of_load(measure, target, |_| ours, reports);
+            self.table.add(row);
+        }
+        Ok(())
+    }
+
+    async fn asynchronous(&mut self, host: &Host) -> anyhow::Result<()> {
+        let report = self.load(host, "--versions v1,v3").await?;
+        let ours = |reports: &[Report]| ratio_of_completed(reports.first()?, ["v3", "v1"]);
+        self.table.add(Measured::of_load(
+            "hot row: v3 completed orders/s / v1 completed orders/s",
+            "≥ 3",
+            ours,
+            vec![report],
+        ));
+        Ok(())
+    }
+
+    async fn opening(&mut self, host: &Host, versions: &[&str]) -> anyhow::Result<()> {
+        let flags = format!(
+            "--versions {} --buyers 5000 --stock 1000 --purchases-max 20000 --warmup-seconds 0 --seconds 60 --rounds 1",
+            versions.join(",")
+        );
+        let report = self.load(host, &flags).await?;
+        let ours = |reports: &[Report]| {
+            let report = reports.first()?;
+            let each = versions.iter().map(|version| {
+                let figures = report.figures(version)?;
+                Some(format!(
+                    "{version}: {} sold, {} refused (p99 {:.0} ms), {} × 503, {} other",
+                    figures.accepted,
+                    figures.refused,
+                    figures.refused_p99_ms?,
+                    figures.turned_away,
+                    figures.failed
+                ))
+            });
+            Some(each.collect::<Option<Vec<_>>>()?.join("; "))
+        };
+        self.table.add(Measured::of_load(
+            "5,000 connections at the opening, demand 20 × stock",
+            "sold out exactly; refusals' p99 reported; no error but 409 and 503",
+            ours,
+            vec![report],
+        ));
+        Ok(())
+    }
+
+    async fn overload(&mut self, host: &Host) -> anyhow::Result<()> {
+        let peak = self.load(host, "--versions v1").await?;
+        let completed = |report: &Report| Some(report.figures("v1")?.completed_per_second);
+        let offered = ten_times(completed(&peak).unwrap_or(1.0));
+        let flags = format!("--versions v1 --buyers 2000 --rate {offered} --seconds 5 --rounds 1");
+        let flooded = self.load(host, &flags).await?;
+        let ours = |reports: &[Report]| match reports {
+            [peak, flooded] => {
+                let figures = flooded.figures("v1")?;
+                let goodput = figures.completed_per_second / completed(peak)?;
+                let away = figures.turned_away_p99_ms;
+                let away = away.map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
+                Some(format!(
+                    "{goodput:.2} ({offered}/s asked, {:.0}/s answered; 503 after {away} at the p99; {} other)",
+                    figures.answered_per_second, figures.failed
+                ))
+            }
+            _ => None,
+        };
+        self.table.add(Measured::of_load(
+            "offered 10 × capacity: goodput / peak (v1)",
+            "≥ 0.9, the rest 503 at once",
+            ours,
+            vec![peak, flooded],
+        ));
+        Ok(())
+    }
+
+    async fn open_loop(&mut self, host: &Host) -> anyhow::Result<()> {
+        let peaks = self.load(host, "--versions v1,v2,v3 --rounds 1").await?;
+        let mut reports = vec![peaks];
+        for version in ["v1", "v2", "v3"] {
+            let peak = reports.first().and_then(|peaks| peaks.figures(version));
+            let rate = peak.map_or(1.0, |it| it.completed_per_second * 0.7);
+            let flags = format!("--versions {version} --rate {}", whole(rate));
+            reports.push(self.load(host, &flags).await?);
+        }
+        let ours = |reports: &[Report]| {
+            let each = ["v1", "v2", "v3"].iter().zip(reports.iter().skip(1));
+            let each = each.map(|(version, report)| {
+                let figures = report.figures(version)?;
+                let wrong = (figures.failed + figures.turned_away) * 100.0;
+                let all = figures.accepted + figures.failed + figures.turned_away;
+                Some(format!(
+                    "{version} {:.1} ms at {:.0}/s, {:.2} % errors",
+                    figures.p99_ms?,
+                    figures.accepted_per_second,
+                    wrong / all
+                ))
+            });
+            Some(each.collect::<Option<Vec<_>>>()?.join("; "))
+        };
+        self.table.add(Measured::of_load(
+            "open loop at 70 % of capacity, hot row: p99 of v1 / v2 / v3, errors",
+            "≤ 120 / 40 / 20 ms; ≤ 0.1 %",
+            ours,
+            reports,
+        ));
+        Ok(())
+    }
+}
+
+/// The ratio of what two versions completed, with both rates.
+fn ratio_of_completed(report: &Report, versions: [&str; 2]) -> Option<String> {
+    let rate = |figures: &Figures| figures.completed_per_second;
+    let ratio = report.ratio(versions, rate)?;
+    let [over, under] = versions.map(|version| report.figures(version).map(rate));
+    Some(format!("{ratio:.2} ({:.0}/s to {:.0}/s)", over?, under?))
+}
+
+/// Ten times a rate, as a rate that can be asked for.
+fn ten_times(rate: f64) -> u32 {
+    whole(rate * 10.0)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate lies far below the bounds of the type, and above 0"
+)]
+fn whole(rate: f64) -> u32 {
+    rate.clamp(1.0, 1e6) as u32
+}
+
+/// How long a call with 4 host functions takes on so many threads at once, for all of them together.
+fn micros_per_call(scene: &Scene, threads: u32) -> f64 {
+    const CALLS: u32 = 20_000;
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..CALLS).for_each(|_| scene.call(4)));
+        }
+    });
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS * threads)
+}
