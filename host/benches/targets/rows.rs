@@ -23,8 +23,8 @@ use super::{
 
 /// Where `make bench-plugins` puts the components.
 const COMPONENTS: &str = "target/strategies-bench";
-/// Where the raw data goes.
-const DATA: &str = "host/benches/data/targets.json";
+/// Where the raw data goes: `targets.json` where all rows were measured.
+const DATA: &str = "host/benches/data";
 /// The backends that rows of PostgreSQL need.
 const BACKENDS: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS"];
 
@@ -48,8 +48,11 @@ struct Targets {
     table: Table,
 }
 
-/// Measures every row; false where a ledger was wrong.
-pub async fn measure_all() -> anyhow::Result<bool> {
+/// Measures the rows that were asked for, or all of them; false where a ledger was wrong.
+pub async fn measure(asked: &[String]) -> anyhow::Result<bool> {
+    const GROUPS: [&str; 6] = [
+        "calls", "embedded", "redis", "metrics", "memory", "postgres",
+    ];
     let number = |name: &str, default| match env::var(name) {
         Ok(text) => text.parse().with_context(|| name.to_owned()),
         Err(_) => Ok(default),
@@ -60,13 +63,27 @@ pub async fn measure_all() -> anyhow::Result<bool> {
         rounds: number("TIMESALE_BENCH_ROUNDS", 3)?,
         table: Table::default(),
     };
-    targets.calls().await?;
-    targets.embedded().await?;
-    targets.redis().await?;
-    targets.metrics().await?;
-    targets.memory().await?;
-    targets.postgres().await?;
-    targets.table.finish(Path::new(DATA))
+    let groups: Vec<&str> = match asked {
+        [] => GROUPS.to_vec(),
+        some => some.iter().map(String::as_str).collect(),
+    };
+    for group in groups {
+        match group {
+            "calls" => targets.calls().await?,
+            "embedded" => targets.embedded().await?,
+            "redis" => targets.redis().await?,
+            "metrics" => targets.metrics().await?,
+            "memory" => targets.memory().await?,
+            "postgres" => targets.postgres().await?,
+            other => anyhow::bail!("there are no rows {other}; there are {}", GROUPS.join(", ")),
+        }
+    }
+    let file = if asked.is_empty() {
+        "targets".to_owned()
+    } else {
+        asked.join("-")
+    };
+    targets.table.finish(&Path::new(DATA).join(file + ".json"))
 }
 
 /// A folder with every component of the benchmark, and a copy of each under the name of its twin.

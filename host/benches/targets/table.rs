@@ -93,6 +93,9 @@ impl Table {
 
     /// Writes the raw data, and says whether every ledger was right.
     pub fn finish(self, file: &Path) -> anyhow::Result<bool> {
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
         let text = serde_json::to_string_pretty(&self)?;
         std::fs::write(file, text + "\n")
             .with_context(|| format!("cannot write {}", file.display()))?;

@@ -167,9 +167,12 @@ mod tests {
         }
     }
 
+    /// Puts one fault into the books.
+    type Spoil = fn(&mut Books);
+
     #[test]
     fn every_kind_of_wrong_is_found_and_told() {
-        let cases: [(&str, fn(&mut Books)); 9] = [
+        let cases: [(&str, Spoil); 9] = [
             ("sale 2 sold 2 pieces", |books| {
                 books.sales[1].remaining = 8;
             }),
