@@ -177,7 +177,7 @@ impl Targets {
     async fn embedded(&mut self) -> anyhow::Result<()> {
         let host = self.host(&[], &[]).await?;
         let names = ["no-op strategy over HTTP, fresh / native twin", "≥ 0.90"];
-        self.against_twin(&host, names, "noop", "--sold-out-by v9")
+        self.against_twin(&host, names, "noop", "--sold-out-by v1")
             .await?;
         if host.versions().await?.iter().any(|it| it == "v4") {
             let report = self.load(&host, "--versions v1,v4").await?;
@@ -199,7 +199,7 @@ impl Targets {
             "Redis take-if-enough strategy, fresh / native twin",
             "≥ 0.85",
         ];
-        self.against_twin(&host, names, "take", "--sold-out-by v9")
+        self.against_twin(&host, names, "take", "--sold-out-by v1")
             .await?;
         host.stop().await;
         Ok(())
@@ -211,7 +211,7 @@ impl Targets {
         let off = self
             .host(&[], &[("TIMESALE_TWIN_RECORDS", "nothing")])
             .await?;
-        let flags = "--versions noop --sold-out-by v9 --rounds 1";
+        let flags = "--versions noop --sold-out-by v1 --rounds 1";
         let mut reports = Vec::new();
         for round in 0..self.rounds {
             let mut pair = Vec::new();
