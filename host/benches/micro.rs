@@ -77,7 +77,8 @@ fn reused_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
                 .map(types::Request::from)
                 .collect();
             let exports = instance.timesale_strategy_purchasing();
-            let called = at_once(exports.call_purchase(store, &requests[0]));
+            let request = requests.first().unwrap();
+            let called = at_once(exports.call_purchase(store, request));
             black_box(called.unwrap().is_err())
         });
 }

@@ -2,7 +2,7 @@
 //!
 //! Whatever can be wrong with configuration, folders and ports fails here, before a listener answers.
 
-mod backends;
+pub mod backends;
 
 use std::{
     fs::File,

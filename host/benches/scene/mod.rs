@@ -7,29 +7,18 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context as Task, Poll, Waker},
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use tempfile::TempDir;
 use timesale::{
-    backend::{
-        Backends,
-        database::Database,
-        log::{Log, LogOptions},
-        memory::{Memory, MemoryOptions},
-        places::Places,
-        queue::Queue,
-        shared_memory::SharedMemory,
-        sold_out::SoldOut,
-        sqlite::{Sqlite, SqliteOptions},
-    },
+    app::backends,
     capability::{Hangup, Operation, Task as CallTask},
     config::Cli,
     domain::{Request, RequestId, Version, now},
     strategy::{Means, engine::Engine, revision::Revision},
-    telemetry::{queue::QueueMetrics, recorders::StrategyMetrics},
+    telemetry::recorders::StrategyMetrics,
 };
 
 /// The component, and what a call of it needs.
@@ -44,32 +33,13 @@ impl Scene {
     /// Loads `noop.wasm` of a folder.
     pub async fn open(strategies: &Path) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("timesale-scene-")?;
-        let limits = Arc::new(Cli::try_parse_from(["timesale"])?.config.limits);
-        let database = SqliteOptions {
-            path: folder.path().join("timesale.db"),
-            readers: 1,
-            writer_wait: Duration::from_secs(1),
-        };
-        let log = LogOptions {
-            path: folder.path().join("log.db"),
-            backlog_max: limits.backlog_max,
-        };
-        let memory = MemoryOptions {
-            entries_max: 1_000,
-            bytes_max: 1 << 20,
-            ttl_max: Duration::from_secs(60),
-        };
-        let backends = Backends {
-            database: Database::Sqlite(Sqlite::open(&database).await?),
-            redis: SharedMemory::Memory(Memory::new(1, memory)),
-            kafka: Queue::Log(Log::open(&log).await?),
-            places: Places::default(),
-            sold_out: SoldOut::default(),
-            queue_metrics: QueueMetrics::default(),
-        };
+        let mut config = Cli::try_parse_from(["timesale"])?.config;
+        config.data_dir = folder.path().to_owned();
+        (config.database_url, config.redis_url, config.kafka_brokers) = (None, None, None);
+        let limits = Arc::new(config.limits.clone());
         let means = Means {
             engine: Arc::new(Engine::new(&limits)?),
-            backends: Arc::new(backends),
+            backends: Arc::new(backends::open(&config).await?),
             limits,
         };
         let file = strategies.join("noop.wasm");
