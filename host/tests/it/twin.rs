@@ -30,7 +30,8 @@ fn asked(host: &Host, version: &str) -> Vec<String> {
     let lines = host.log();
     let of_version = lines.iter().filter_map(|line| line.split_once(&version));
     of_version
-        .filter_map(|(_, rest)| rest.starts_with("capability=").then(|| rest.to_owned()))
+        .filter(|(_, rest)| rest.starts_with("capability="))
+        .map(|(_, rest)| rest.to_owned())
         .collect()
 }
 
