@@ -16,7 +16,9 @@ use tokio::{
 
 use super::client::{Address, Client};
 use crate::telemetry::{
-    catalogue::{CALLS_IN_FLIGHT, PURCHASES, QUEUE_LENGTH, STRATEGY_INFO, WASM_INSTANCES},
+    catalogue::{
+        CALLS_IN_FLIGHT, PROCESS_CPU, PURCHASES, QUEUE_LENGTH, STRATEGY_INFO, WASM_INSTANCES,
+    },
     exposition,
 };
 
@@ -185,9 +187,9 @@ impl Scrape {
         self.sum(PURCHASES.name, &labels).unwrap_or_default()
     }
 
-    /// Processor time that the host has used, in seconds.
-    pub fn cpu_seconds(&self) -> Option<f64> {
-        self.sum("process_cpu_seconds_total", &[])
+    /// Share of all cores that the host has used since the scrape before, from 0 to 1.
+    pub fn cpu_usage(&self) -> Option<f64> {
+        self.sum(PROCESS_CPU.name, &[])
     }
 
     /// The sum of the series with this name and these labels, if there are any.

@@ -190,12 +190,10 @@ impl Figures {
         let [accepted, refused, turned_away] =
             [&tally.accepted, &tally.refused, &tally.turned_away].map(|it| it.len() as f64);
         let answered = accepted + refused + turned_away;
-        let cpu = match (before.cpu_seconds(), after.cpu_seconds()) {
-            (Some(before), Some(after)) if answered > 0.0 => {
-                Some((after - before) * 1e6 / answered)
-            }
-            _ => None,
-        };
+        // The host is on this machine, and has its cores.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let used = after.cpu_usage().filter(|_| answered > 0.0);
+        let cpu = used.map(|share| share * cores * seconds * 1e6 / answered);
         let yes = latencies(&tally.accepted);
         Self {
             accepted_per_second: accepted / seconds,

@@ -66,7 +66,13 @@ async fn every_version_is_measured_and_its_ledger_is_right() {
         for run in row["runs"].as_array().unwrap() {
             assert_eq!(run["verdict"], "right", "{row:#}");
         }
-        for figure in ["acceptedPerSecond", "completedPerSecond", "p50Ms", "p999Ms"] {
+        for figure in [
+            "acceptedPerSecond",
+            "completedPerSecond",
+            "p50Ms",
+            "p999Ms",
+            "cpuMicrosPerAnswer",
+        ] {
             assert!(row["median"][figure].as_f64().unwrap() > 0.0, "{row:#}");
         }
         for none in ["refused", "turnedAway", "failed"] {
