@@ -9,12 +9,17 @@
 
 mod scene;
 
-use std::{path::Path, sync::LazyLock, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use divan::{Bencher, black_box};
 use serde_json::Value;
 use timesale::{
     capability::{CallState, bindings::timesale::strategy::types},
+    config::Grants,
     strategy::engine::Engine,
     telemetry::{
         Telemetry,
@@ -63,7 +68,7 @@ fn reused_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
             let state = CallState::new(
                 SCENE.task(host_calls),
                 SCENE.means.backends.clone(),
-                SCENE.means.limits.clone(),
+                Arc::new(Grants::without_a_section(&SCENE.means.limits)),
                 Some(SCENE.metrics.clone()),
             );
             let mut store = Store::new(engine.wasm(), state);

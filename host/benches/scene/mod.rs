@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use timesale::{
     app::backends,
     capability::{Hangup, Operation, Task as CallTask},
-    config::Cli,
+    config::{Cli, Grants},
     domain::{Request, RequestId, Version, now},
     strategy::{Means, engine::Engine, revision::Revision},
     telemetry::recorders::StrategyMetrics,
@@ -46,9 +46,10 @@ impl Scene {
         let bytes = std::fs::read(&file)
             .with_context(|| format!("{}: run `make bench-plugins`", file.display()))?;
         let version = Version::parse("noop").context("no version")?;
-        let (revision, operation) = Revision::load(version.clone(), bytes, &means).await?;
+        let grants = Grants::without_a_section(&means.limits);
+        let revision = Revision::load(version.clone(), bytes, grants, &means).await?;
         Ok(Self {
-            metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
+            metrics: Arc::new(StrategyMetrics::new(&version, &revision.operation)),
             means,
             revision,
             _folder: folder,
