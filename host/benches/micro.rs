@@ -19,7 +19,7 @@ use divan::{Bencher, black_box};
 use serde_json::Value;
 use timesale::{
     capability::{CallState, bindings::timesale::strategy::types},
-    config::Grants,
+    config::grants::Grants,
     strategy::engine::Engine,
     telemetry::{
         Telemetry,

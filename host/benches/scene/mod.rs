@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use timesale::{
     app::backends,
     capability::{Hangup, Operation, Task as CallTask},
-    config::{Cli, Grants},
+    config::{Cli, grants::Grants},
     domain::{Request, RequestId, Version, now},
     strategy::{Means, engine::Engine, revision::Revision},
     telemetry::recorders::StrategyMetrics,
