@@ -39,7 +39,7 @@ const DEADLINE: Option<&str> = Some("DeadlineExceededException");
 const BUDGET: Option<&str> = Some("BudgetExceededException");
 const STRATEGY: Option<&str> = Some("StrategyException");
 
-const CASES: [Case; 35] = [
+const CASES: [Case; 36] = [
     case(0, "201", "completed", None, 1),
     case(1, BROKEN, "trapped", TRAP, 0),
     case(2, BROKEN, "trapped", TRAP, 0),
@@ -77,7 +77,9 @@ const CASES: [Case; 35] = [
     case(31, BROKEN, "failed", STRATEGY, 0),
     case(32, BROKEN, "failed", BUDGET, 0),
     case(33, "201", "completed", None, 1),
-    case(34, BROKEN, "failed", STRATEGY, 0),
+    case(34, "201", "completed", None, 1),
+    // The number of no misdeed.
+    case(35, BROKEN, "failed", STRATEGY, 0),
 ];
 
 /// How often the faulty strategy's purchases ended so.
