@@ -148,7 +148,7 @@ async fn a_versions_own_hold_ends_what_its_locks_protect() {
 #[tokio::test]
 async fn a_versions_own_bound_on_calls_in_flight_turns_the_next_away() {
     let grants = format!(
-        "[{FAULTY}]\ncalls_max = 2\ncall_deadline_ms = 3000\ntransaction_hold_ms = 1000\nlock_wait_ms = 1000\n"
+        "[{FAULTY}]\ncalls_max = 2\ncall_deadline_ms = 10000\ntransaction_hold_ms = 1000\nlock_wait_ms = 1000\n"
     );
     let setup = granting(&["v1", FAULTY], &grants).set("TIMESALE_PERMIT_WAIT_MS", 50);
     let host = setup.start().await;
@@ -162,12 +162,18 @@ async fn a_versions_own_bound_on_calls_in_flight_turns_the_next_away() {
         .map(|user| tokio::spawn(host.shop.buy(FAULTY, sale, user, 1).send()))
         .into();
     super::support::eventually("both are in flight", async || {
-        match used(&host.metrics().await, "calls_in_flight") {
-            1.0 => Ok(()),
-            less => Err(less),
+        let labels = [("version", FAULTY)];
+        match host
+            .metrics()
+            .await
+            .sum("time_sale_calls_in_flight", &labels)
+        {
+            2.0 => Ok(()),
+            calls => Err(calls),
         }
     })
     .await;
+    assert_eq!(used(&host.metrics().await, "calls_in_flight"), 1.0);
     let turned_away = host.shop.buy(FAULTY, sale, 400, 1).send().await;
     assert_eq!(turned_away.brief(), "503 OVERLOADED");
     let other = host.shop.buy("v1", sale, 400, 1).send().await;
