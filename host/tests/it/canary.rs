@@ -6,11 +6,14 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::support::{
-    FAULTY, Host, Setup,
+    ASYNCHRONOUS, FAULTY, Host, Setup,
     corpus::component,
     eventually,
     operator::{build, is_taken, revision},
 };
+
+/// A version that sells while the buyer waits.
+const SYNCHRONOUS: &str = "v1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_candidate_takes_its_share_of_the_users_and_keeps_to_them() {
@@ -66,6 +69,37 @@ async fn a_candidate_takes_its_share_of_the_users_and_keeps_to_them() {
             .count(),
         0
     );
+}
+
+#[tokio::test]
+async fn an_order_names_the_revision_that_accepted_and_the_one_that_settled() {
+    let host = Setup::new().with_operator().start().await;
+    for version in [SYNCHRONOUS, ASYNCHRONOUS] {
+        let (live, candidate) = (build(version, 0), build(version, 1));
+        host.push_well(version, "?share=50", candidate.clone())
+            .await;
+        let sale = host.shop.sale(100).await;
+        for taken in [true, false] {
+            let user = (1..).find(|user| is_taken(version, &candidate, 50, *user) == taken);
+            let answer = host
+                .shop
+                .buy(version, sale, user.unwrap(), 1)
+                .follow()
+                .await;
+            let path = format!("/api/v1/orders/{}", answer.order_id());
+            let order = host.shop.get(&path).await.json();
+
+            let accepting = revision(if taken { &candidate } else { &live });
+            // A batch never mixes revisions, so the live one settles for both.
+            let settling = match version {
+                ASYNCHRONOUS => revision(&live),
+                _ => accepting.clone(),
+            };
+            assert_eq!(answer.revision.as_ref(), Some(&accepting), "{version}");
+            assert_eq!(order["acceptingRevision"], accepting, "{version}");
+            assert_eq!(order["settlingRevision"], settling, "{version}");
+        }
+    }
 }
 
 #[tokio::test]
