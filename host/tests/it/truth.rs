@@ -9,6 +9,7 @@ mod seed;
 
 use std::collections::BTreeMap;
 
+use reqwest::StatusCode;
 use serde_json::json;
 
 use self::seed::{Answer, Stands};
@@ -16,6 +17,7 @@ use super::support::{
     FAULTY, Host, Setup, VERSIONS, eventually,
     load::Load,
     monitoring::{Dashboard, Rule, dashboards, rules},
+    operator::build,
     query::compared,
     services::{Service::Redis, Services},
     watchers::{Alertmanager, Prometheus, SCRAPE_EVERY},
@@ -175,6 +177,14 @@ async fn misbehave(host: &Host, sale: u64) {
     assert_eq!(answer.refusal(), Some("STRATEGY_FAILED"));
 }
 
+/// Swaps a revision, has another refused, and begins a canary that lasts.
+async fn change(host: &Host) {
+    host.push_well("v9", "", build("v9", 1)).await;
+    let refused = host.push("v9", "", "not Wasm").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    host.push_well("v1", "?share=50", build("v1", 1)).await;
+}
+
 /// The panels that there are, by dashboard and title.
 fn panels(dashboards: &[Dashboard]) -> BTreeMap<(&str, &str), usize> {
     let all = dashboards.iter().flat_map(|dashboard| {
@@ -226,7 +236,7 @@ fn everything_that_the_course_asks_for_has_its_panel_or_its_rule() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_expression_returns_data_and_alerts_reach_who_is_to_be_told() {
     let services = Services::start().await;
-    let host = Setup::on(services.urls()).start().await;
+    let host = Setup::on(services.urls()).with_operator().start().await;
     let sale = prepare(&host).await;
     let alertmanager = Alertmanager::start().await;
     let prometheus = Prometheus::start(host.management_address(), &alertmanager).await;
@@ -247,6 +257,7 @@ async fn every_expression_returns_data_and_alerts_reach_who_is_to_be_told() {
     })
     .await;
     misbehave(&host, sale).await;
+    change(&host).await;
     eventually("data of every expression", async || {
         // There is nothing new before the next scrape.
         tokio::time::sleep(SCRAPE_EVERY).await;
