@@ -23,6 +23,8 @@ use super::{
 
 /// Where `make bench-plugins` puts the components.
 const COMPONENTS: &str = "target/strategies-bench";
+/// Those of them that sell nothing, or from a counter: no probe would let them serve.
+const UNPROBED: &str = "noop,native-noop,take,native-take";
 /// Where the raw data goes: `targets.json` where all rows were measured.
 const DATA: &str = "host/benches/data";
 /// The backends that rows of PostgreSQL need.
@@ -108,6 +110,7 @@ impl Targets {
         let folder = self.strategies.path().display().to_string();
         let mut environment = vec![
             ("TIMESALE_STRATEGIES", folder),
+            ("TIMESALE_UNPROBED", UNPROBED.to_owned()),
             ("RUST_LOG", "error".to_owned()),
         ];
         for name in backends {
