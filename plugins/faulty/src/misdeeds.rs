@@ -60,13 +60,15 @@ fn panic_aloud() -> ! {
     panic!("misdeed 2")
 }
 
-fn spin() -> ! {
+/// Never returns, and never calls the host.
+pub fn spin() -> ! {
     loop {
         hint::black_box(());
     }
 }
 
-fn allocate() -> ! {
+/// Takes memory until it is refused.
+pub fn allocate() -> ! {
     let mut hoard = Vec::new();
     loop {
         hoard.push(hint::black_box(vec![1_u8; 1 << 20]));

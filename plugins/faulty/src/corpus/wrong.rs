@@ -52,7 +52,10 @@ use super::right::{
     in_a_transaction, in_one_batch, in_one_step, later, lock_key, never_asked, order,
 };
 use super::{Answer, Purchase, Settle, Settled};
-use crate::invented_order;
+use crate::{
+    invented_order,
+    misdeeds::{allocate, spin},
+};
 
 /// The strategy of this name.
 pub fn find(name: &str) -> Option<(Purchase, Settle)> {
@@ -100,19 +103,6 @@ pub fn find(name: &str) -> Option<(Purchase, Settle)> {
 pub fn burn() {
     for step in 0..240_000_000_u64 {
         hint::black_box(step);
-    }
-}
-
-fn spin() -> ! {
-    loop {
-        hint::black_box(());
-    }
-}
-
-fn allocate() -> ! {
-    let mut hoard = Vec::new();
-    loop {
-        hoard.push(hint::black_box(vec![1_u8; 1 << 20]));
     }
 }
 
