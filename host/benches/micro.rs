@@ -20,7 +20,11 @@ use serde_json::Value;
 use timesale::{
     capability::{CallState, bindings::timesale::strategy::types},
     config::grants::Grants,
-    strategy::engine::Engine,
+    strategy::{
+        Strategy,
+        engine::Engine,
+        slots::{Selling, Slots},
+    },
     telemetry::{
         Telemetry,
         labels::{Function, HostOutcome, Outcome},
@@ -60,9 +64,10 @@ fn fresh_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
 /// The same call in an instance that is kept: what the host does not do, for the sake of isolation.
 #[divan::bench(args = HOST_CALLS, threads = [1, 2])]
 fn reused_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
-    let engine = Engine::new(&SCENE.means.limits).unwrap();
+    let engine = Arc::new(Engine::new(&SCENE.means.limits, None).unwrap());
     let bytes = std::fs::read(Path::new(COMPONENTS).join("noop.wasm")).unwrap();
-    let compiled = engine.compile(&bytes).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let compiled = runtime.block_on(engine.compile(bytes)).unwrap();
     bencher
         .with_inputs(|| {
             let state = CallState::new(
@@ -86,6 +91,30 @@ fn reused_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
             let called = at_once(exports.call_purchase(store, request));
             black_box(called.unwrap().is_err())
         });
+}
+
+/// What a swap is to the calls that begin after it: new slots in the place of the old.
+#[divan::bench(threads = [1, 2])]
+fn swap(bencher: Bencher<'_, '_>) {
+    let slots = Slots {
+        live: Arc::clone(&SCENE.revision),
+        trial: None,
+        selling: Selling::Open,
+    };
+    let strategy = Strategy::new(slots.clone(), Arc::clone(&SCENE.means));
+    bencher.bench(|| black_box(strategy.swap(slots.clone())));
+}
+
+/// What each call pays so that it can be swapped: the look at the slots.
+#[divan::bench(threads = [1, 2])]
+fn choice_of_a_revision(bencher: Bencher<'_, '_>) {
+    let slots = Slots {
+        live: Arc::clone(&SCENE.revision),
+        trial: None,
+        selling: Selling::Open,
+    };
+    let strategy = Strategy::new(slots, Arc::clone(&SCENE.means));
+    bencher.bench(|| black_box(strategy.choose(42)));
 }
 
 /// The record of one host function, of which a purchase makes some four.

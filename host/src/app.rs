@@ -29,6 +29,7 @@ use crate::{
     settlement::Settlement,
     strategy::{
         Means,
+        compiler::Compiler,
         engine::Engine,
         registry::Registry,
         rollout::{Rollout, RolloutOptions},
@@ -63,7 +64,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         config.admin_token_file.as_deref(),
     )?;
     let means = Arc::new(Means {
-        engine: Arc::new(Engine::new(&limits)?),
+        engine: Arc::new(Engine::new(
+            &limits,
+            Some(Compiler::new(&config.data_dir)?),
+        )?),
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
     });

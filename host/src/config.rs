@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bench, domain::Version, plugin::PluginCommand};
+use crate::{bench, domain::Version, plugin::PluginCommand, strategy::compiler::Compile};
 
 /// The build: package version, contract version and commit.
 pub const VERSION: &str = concat!(
@@ -48,6 +48,9 @@ pub enum Command {
     /// Works on strategies.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Compiles the component on its standard input into the cache of the host that started it.
+    #[command(hide = true)]
+    Compile(Compile),
 }
 
 /// What an operator sets.

@@ -10,6 +10,7 @@ use timesale::{
     app, bench,
     config::{Cli, Command, Config},
     plugin::{self, PluginCommand},
+    strategy::compiler::{self, Compile},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +25,7 @@ async fn main() -> ExitCode {
         None => serve(cli.config).await,
         Some(Command::Bench(plan)) => bench(plan).await,
         Some(Command::Plugin(command)) => plugin(command).await,
+        Some(Command::Compile(told)) => compile(&told),
     }
 }
 
@@ -83,6 +85,17 @@ async fn plugin(command: PluginCommand) -> ExitCode {
                 ExitCode::from(REFUSED)
             }
         },
+    }
+}
+
+fn compile(told: &Compile) -> ExitCode {
+    match compiler::compile(told) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The host that started it says whose this is.
+            eprintln!("{error:#}");
+            ExitCode::from(REFUSED)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! `http` asks for purchases and `settlement` for settles; both run in tasks that nobody drops.
 //! What guests may ask of the host is `capability`'s.
 
+pub mod compiler;
 pub mod ending;
 pub mod engine;
 pub mod numbers;

@@ -23,8 +23,8 @@ use timesale::{
 
 /// The component, and what a call of it needs.
 pub struct Scene {
-    pub means: Means,
-    pub revision: Revision,
+    pub means: Arc<Means>,
+    pub revision: Arc<Revision>,
     pub metrics: Arc<StrategyMetrics>,
     _folder: TempDir,
 }
@@ -37,11 +37,11 @@ impl Scene {
         config.data_dir = folder.path().to_owned();
         (config.database_url, config.redis_url, config.kafka_brokers) = (None, None, None);
         let limits = Arc::new(config.limits.clone());
-        let means = Means {
-            engine: Arc::new(Engine::new(&limits)?),
+        let means = Arc::new(Means {
+            engine: Arc::new(Engine::new(&limits, None)?),
             backends: Arc::new(backends::open(&config).await?),
             limits,
-        };
+        });
         let file = strategies.join("noop.wasm");
         let bytes = std::fs::read(&file)
             .with_context(|| format!("{}: run `make bench-plugins`", file.display()))?;
@@ -51,7 +51,7 @@ impl Scene {
         Ok(Self {
             metrics: Arc::new(StrategyMetrics::new(&version, &revision.operation)),
             means,
-            revision,
+            revision: Arc::new(revision),
             _folder: folder,
         })
     }

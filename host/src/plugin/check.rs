@@ -92,7 +92,7 @@ impl fmt::Display for Checked {
 pub async fn check(check: &Check) -> anyhow::Result<Checked> {
     check.limits.validate()?;
     let limits = Arc::new(check.limits.clone());
-    let engine = Arc::new(Engine::new(&limits)?);
+    let engine = Arc::new(Engine::new(&limits, None)?);
     // Components describe themselves beside backends that they may not use.
     let scratch = Scratch::open(&engine, &limits).await?;
     let checked = steps(check, &scratch.means).await;

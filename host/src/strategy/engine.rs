@@ -3,17 +3,20 @@
 //! The settings follow measurements: a pool whose slots stay resident makes a fresh instance cheap, and epochs let a spinning guest yield.
 
 use std::{
+    path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use wasmtime::{
-    Config, Engine as WasmEngine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Cache, CacheConfig, Config, Engine as WasmEngine, InstanceAllocationStrategy,
+    PoolingAllocationConfig,
     component::{Component, Linker},
 };
 
-use super::pipeline::Step;
+use super::{compiler::Compiler, pipeline::Step};
 use crate::{
     backend::System,
     capability::{self, CallState, bindings::StrategyPre},
@@ -44,6 +47,7 @@ const CONTRACT: &str = "timesale:strategy/";
 pub struct Engine {
     wasm: WasmEngine,
     linker: Linker<CallState>,
+    compiler: Option<Compiler>,
 }
 
 /// A component that can be instantiated.
@@ -125,8 +129,8 @@ impl Refused {
 }
 
 impl Engine {
-    /// Builds the engine and starts its clock, which ends with it.
-    pub fn new(limits: &Limits) -> anyhow::Result<Self> {
+    /// Builds the engine and starts its clock, which ends with it; without a compiler it compiles by itself.
+    pub fn new(limits: &Limits, compiler: Option<Compiler>) -> anyhow::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES_MAX)
             .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_EACH)
@@ -139,11 +143,8 @@ impl Engine {
             .max_memory_size(limits.memory_max_bytes)
             .linear_memory_keep_resident(MEMORY_RESIDENT_BYTES)
             .table_keep_resident(TABLE_RESIDENT_BYTES);
-        let mut config = Config::new();
-        config
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-            .epoch_interruption(true)
-            .wasm_component_model(true);
+        let mut config = config(compiler.as_ref().map(Compiler::cache))?;
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let wasm = WasmEngine::new(&config)
             .map_err(|error| anyhow::anyhow!(one_line(&error)))
             .context("cannot build the Wasm engine")?;
@@ -162,22 +163,38 @@ impl Engine {
                 }
             })
             .context("cannot start the epoch clock")?;
-        Ok(Self { wasm, linker })
+        Ok(Self {
+            wasm,
+            linker,
+            compiler,
+        })
     }
 
-    /// Compiles and links a component: some 50 ms, so not on a thread that serves.
-    pub fn compile(&self, bytes: &[u8]) -> Result<Compiled, Refused> {
-        if wasmparser::Parser::is_core_wasm(bytes) {
+    /// Compiles and links a component, in another process or on a thread that serves nobody.
+    pub async fn compile(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Compiled, Refused> {
+        if wasmparser::Parser::is_core_wasm(&bytes) {
             return Err(Refused::CoreModule);
         }
-        if !wasmparser::Parser::is_component(bytes) {
+        if !wasmparser::Parser::is_component(&bytes) {
             return Err(Refused::NotWasm(
                 "the file does not begin as one".to_owned(),
             ));
         }
         let began = Instant::now();
+        if let Some(compiler) = &self.compiler {
+            compiler.compile(&bytes).await?;
+        }
+        let engine = Arc::clone(self);
+        let linked = tokio::task::spawn_blocking(move || engine.link(&bytes, began));
+        linked
+            .await
+            .map_err(|error| Refused::Compile(error.to_string()))?
+    }
+
+    fn link(&self, bytes: &[u8], began: Instant) -> Result<Compiled, Refused> {
         let component = Component::from_binary(&self.wasm, bytes)
             .map_err(|error| Refused::Compile(one_line(&error)))?;
+        Step::Compile.done();
         let compiling = began.elapsed();
         let interface = component.component_type();
         let imports: Vec<String> = interface
@@ -194,6 +211,7 @@ impl Engine {
             .instantiate_pre(&component)
             .and_then(StrategyPre::new)
             .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
+        Step::Link.done();
         Ok(Compiled {
             pre,
             compiling,
@@ -209,8 +227,23 @@ impl Engine {
     }
 }
 
+/// What decides how components are compiled, the same wherever they are: by it, too, the cache knows them.
+pub fn config(cache: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = Config::new();
+    config.epoch_interruption(true).wasm_component_model(true);
+    if let Some(folder) = cache {
+        let mut cache = CacheConfig::new();
+        cache.with_directory(folder);
+        let cache = Cache::new(cache)
+            .map_err(|error| anyhow::anyhow!(one_line(&error)))
+            .context("cannot keep compiled components")?;
+        config.cache(Some(cache));
+    }
+    Ok(config)
+}
+
 /// An error and its causes on one line.
-fn one_line(error: &wasmtime::Error) -> String {
+pub fn one_line(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     causes.join(": ").replace('\n', " ")
 }

@@ -16,9 +16,6 @@ use tokio::sync::Semaphore;
 use super::{Means, probe::probe, registry::read_grants, revision::Revision};
 use crate::{config::grants::Grants, domain::Version};
 
-/// How long a component may take to be compiled, its turn included.
-const COMPILE_MAX: Duration = Duration::from_secs(60);
-
 /// A step of a swap, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +47,17 @@ impl Step {
             Self::Commit => "commit",
             Self::Swap => "swap",
             Self::Drain => "drain",
+        }
+    }
+
+    /// Is told of each step when it is done; a test of crashes has the process killed there.
+    pub fn done(self) {
+        #[cfg(debug_assertions)]
+        if let Some(file) = std::env::var_os("TIMESALE_KILL_AFTER")
+            && std::fs::read_to_string(file).is_ok_and(|named| named == self.name())
+        {
+            let myself = rustix::process::getpid();
+            let _gone = rustix::process::kill_process(myself, rustix::process::Signal::KILL);
         }
     }
 }
@@ -100,7 +108,7 @@ pub struct Pipeline {
     means: Arc<Means>,
     folder: PathBuf,
     unprobed: Vec<Version>,
-    turn: Arc<Semaphore>,
+    turn: Semaphore,
 }
 
 impl Pipeline {
@@ -110,7 +118,7 @@ impl Pipeline {
             means,
             folder,
             unprobed,
-            turn: Arc::new(Semaphore::new(1)),
+            turn: Semaphore::new(1),
         }
     }
 
@@ -143,6 +151,7 @@ impl Pipeline {
                 probe: seen,
             });
         }
+        Step::Probe.done();
         proven.steps.push(Done::new(Step::Probe, began.elapsed()));
         proven.probe = seen;
         Ok(proven)
@@ -170,25 +179,11 @@ impl Pipeline {
             .grants(version)
             .await
             .map_err(|error| refused(Step::Link, format!("{error:#}")))?;
-        // In a task of its own: a compiler cannot be stopped, and keeps its turn until it ends.
-        let loading = tokio::spawn({
-            let (turn, means) = (Arc::clone(&self.turn), Arc::clone(&self.means));
-            let version = version.clone();
-            async move {
-                let _turn = turn.acquire().await;
-                Revision::load(version, bytes, grants, &means).await
-            }
-        });
-        let revision = tokio::time::timeout(COMPILE_MAX, loading)
+        let turn = self.turn.acquire().await;
+        let revision = Revision::load(version.clone(), bytes, grants, &self.means)
             .await
-            .map_err(|_| {
-                refused(
-                    Step::Compile,
-                    format!("it does not compile in {COMPILE_MAX:?}"),
-                )
-            })?
-            .map_err(|error| refused(Step::Compile, error.to_string()))?
             .map_err(|error| refused(error.step(), error.to_string()))?;
+        drop(turn);
         if let Some(operation) = operation
             && operation != revision.operation
         {

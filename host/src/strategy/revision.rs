@@ -11,7 +11,7 @@ use metrics::gauge;
 use tokio_util::task::TaskTracker;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
-use super::{Means, ending::excerpt, engine::Refused, numbers::Numbers};
+use super::{Means, ending::excerpt, engine::Refused, numbers::Numbers, pipeline::Step};
 use crate::{
     backend::System,
     capability::{
@@ -146,14 +146,8 @@ impl Revision {
         grants: Grants,
         means: &Means,
     ) -> Result<Self, Refused> {
-        let engine = Arc::clone(&means.engine);
-        let compiled = tokio::task::spawn_blocking(move || {
-            let digest = Digest::of(&bytes);
-            engine.compile(&bytes).map(|compiled| (compiled, digest))
-        });
-        let (compiled, digest) = compiled
-            .await
-            .map_err(|error| Refused::Compile(error.to_string()))??;
+        let digest = Digest::of(&bytes);
+        let compiled = means.engine.compile(bytes).await?;
         let wanted = Capability::ALL.into_iter().filter(|it| compiled.wants(*it));
         if let Some(kept) = wanted.into_iter().find(|it| !grants.allows(*it)) {
             return Err(Refused::NotGranted(kept.name()));
@@ -180,6 +174,7 @@ impl Revision {
                 revision.operation = operation;
                 let [_, _, describing] = &mut revision.loading;
                 *describing = asked.elapsed();
+                Step::Describe.done();
                 Ok(revision)
             }
             Ok(Answer::Described(operation)) => Err(Refused::Operation(excerpt(&operation))),

@@ -17,6 +17,7 @@ mod admin;
 mod bench;
 mod bounds;
 mod canary;
+mod compile;
 mod contract;
 mod corpus;
 mod costs;

@@ -28,6 +28,17 @@ const LINES: u64 = 8;
 /// Swaps after which memory is looked at.
 const ROUND: u32 = 40;
 
+/// The steps of a swap, and whether a host that is killed after one comes back with the new revision.
+const STEPS: [(&str, bool); 7] = [
+    ("compile", false),
+    ("link", false),
+    ("describe", false),
+    ("probe", false),
+    ("commit", true),
+    ("swap", true),
+    ("drain", true),
+];
+
 /// Buyers of one sale who come one after the other, through every version, and ask once each.
 struct Buyers {
     lines: JoinSet<Vec<(&'static str, Answer)>>,
@@ -273,6 +284,35 @@ async fn a_version_that_is_removed_is_not_found_settles_what_it_accepted_and_com
     let back = host.shop.buy(ASYNCHRONOUS, sale, 6, 1).follow().await;
     assert_eq!(back.refusal(), None);
     assert_eq!(back.revision, Some(revision(&build(ASYNCHRONOUS, 1))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_killed_after_a_step_of_a_swap_comes_back_with_the_old_or_the_new() {
+    let setup = Setup::new().with_operator().with_strategies(&["v1"]);
+    let armed = setup.data().join("kill-after");
+    // Probed, since that is a step.
+    let setup = setup
+        .set("TIMESALE_UNPROBED", "none")
+        .set("TIMESALE_KILL_AFTER", armed.display());
+    let mut host = setup.start().await;
+    let sale = host.shop.sale(100).await;
+    let mut live = revision(&build("v1", 0));
+    for (number, (step, is_new)) in (1..).zip(STEPS) {
+        let component = build("v1", number);
+        if is_new {
+            live = revision(&component);
+        }
+        fs::write(&armed, step).unwrap();
+        let pushing = host.operate(reqwest::Method::PUT, "/strategies/v1");
+        let reply = pushing.body(component).send().await;
+        assert!(reply.is_err(), "it was not killed after {step}: {reply:?}");
+        fs::remove_file(&armed).unwrap();
+        host = host.kill().await.start().await;
+        assert_eq!(host.shown("v1").await["live"]["revision"], live, "{step}");
+        let answer = host.shop.buy("v1", sale, number.into(), 1).send().await;
+        assert_eq!(answer.brief(), "201", "{step}");
+        assert_eq!(answer.revision.as_ref(), Some(&live), "{step}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -243,6 +243,7 @@ impl Rollout {
         let committing = Instant::now();
         let epoch = self.means.backends.database.save_strategy(&change).await?;
         let epoch = epoch.ok_or(Undone::Busy)?;
+        Step::Commit.done();
         let committed = Done::new(Step::Commit, committing.elapsed());
         let stored = Stored {
             version: change.version,
@@ -251,6 +252,7 @@ impl Rollout {
         };
         let swapping = Instant::now();
         let old = self.apply(followed, &stored, ready).await;
+        Step::Swap.done();
         if let (Some(result), Some(strategy)) =
             (counted, self.registry.get(stored.version.as_str()))
         {

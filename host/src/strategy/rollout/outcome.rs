@@ -132,6 +132,7 @@ impl Outcome {
         old.running.close();
         let drained = tokio::time::timeout(wait, old.running.wait()).await;
         self.drained = drained.is_ok();
+        Step::Drain.done();
         self.steps.push(Done::new(Step::Drain, draining.elapsed()));
     }
 }
