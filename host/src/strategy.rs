@@ -16,7 +16,10 @@ pub mod traps;
 pub mod trial;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -68,19 +71,19 @@ pub struct Strategy {
     pub traps: Traps,
     slots: ArcSwap<Slots>,
     means: Arc<Means>,
-    permits: Semaphore,
-    calls_max: usize,
+    permits: Arc<Semaphore>,
+    calls_max: AtomicU32,
 }
 
 impl Strategy {
     /// A strategy that runs this.
     pub fn new(slots: Slots, means: Arc<Means>) -> Self {
         let (version, operation) = (slots.live.version.clone(), slots.live.operation.clone());
-        let calls_max = slots.live.grants.limits.calls_max as usize;
+        let calls_max = slots.live.grants.limits.calls_max;
         Self {
             metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
-            permits: Semaphore::new(calls_max),
-            calls_max,
+            permits: Arc::new(Semaphore::new(calls_max as usize)),
+            calls_max: AtomicU32::new(calls_max),
             traps: Traps::default(),
             slots: ArcSwap::from_pointee(slots),
             version,
@@ -94,9 +97,14 @@ impl Strategy {
         self.slots.load_full()
     }
 
-    /// Has calls that begin from now on run on this; returns what ran before.
+    /// Has calls that begin from now on run on this, as many at once as the live revision may; returns what ran before.
+    ///
+    /// One at a time: whoever swaps has the version's turn.
     pub fn swap(&self, slots: Slots) -> Arc<Slots> {
-        self.slots.swap(Arc::new(slots))
+        let calls_max = slots.live.grants.limits.calls_max;
+        let before = self.slots.swap(Arc::new(slots));
+        self.bound_calls(calls_max);
+        before
     }
 
     /// The revision that a user's purchase runs on, to its end.
@@ -223,6 +231,22 @@ impl Strategy {
         }
     }
 
+    /// Has so many calls run at once from now on; calls that run are not ended for it.
+    fn bound_calls(&self, max: u32) {
+        let before = self.calls_max.swap(max, Ordering::Relaxed);
+        if let Some(more) = max.checked_sub(before) {
+            self.permits.add_permits(more as usize);
+            return;
+        }
+        let (permits, fewer) = (Arc::clone(&self.permits), before - max);
+        // It stands in line like the calls: those that came before it run, those after it wait until few enough do.
+        tokio::spawn(async move {
+            if let Ok(taken) = permits.acquire_many(fewer).await {
+                taken.forget();
+            }
+        });
+    }
+
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         let asked = Instant::now();
         let permit = tokio::time::timeout(self.means.limits.permit_wait(), self.permits.acquire())
@@ -230,7 +254,7 @@ impl Strategy {
             .ok()
             .and_then(Result::ok);
         self.metrics.permit_waited(asked.elapsed());
-        let max = self.calls_max;
+        let max = self.calls_max.load(Ordering::Relaxed) as usize;
         #[expect(clippy::cast_precision_loss, reason = "at most a thousand calls")]
         let used = (max - self.permits.available_permits().min(max)) as f64 / max as f64;
         self.metrics.limit_used(LimitName::CallsInFlight, used);
