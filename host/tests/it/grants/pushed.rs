@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fs, path::PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     super::support::{
@@ -29,21 +29,6 @@ impl Host {
     /// Writes the file of grants.
     fn write_grants(&self, text: &str) {
         fs::write(self.grants_file(), text).unwrap();
-    }
-
-    /// Waits until this host runs a version under these grants; hands back what it shows of it.
-    pub async fn runs_under(&self, version: &str, grants: Value) -> Value {
-        eventually("the host runs under the grants", async || {
-            let shown = self.shown(version).await;
-            let runs = &shown["hosts"][0]["runs"];
-            let follows = runs["epoch"] == shown["epoch"] && runs["behind"].is_null();
-            if shown["grants"] == grants && follows {
-                Ok(shown)
-            } else {
-                Err(shown)
-            }
-        })
-        .await
     }
 
     /// What a user who picks a misdeed is told.
