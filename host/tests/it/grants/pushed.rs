@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     super::support::{
-        FAULTY, Host, Setup, eventually,
+        FAULTY, Host, eventually,
         operator::{build, revision},
         staged,
     },
