@@ -1,4 +1,4 @@
-//! Runs strategies: permits, the revision of each call, its record, and what it became.
+//! Runs strategies: the revision of each call, its record, and what it became.
 //!
 //! `http` asks for purchases and `settlement` for settles; both run in tasks that nobody drops.
 //! What guests may ask of the host is `capability`'s.
@@ -6,6 +6,7 @@
 pub mod ending;
 pub mod engine;
 pub mod numbers;
+pub mod permits;
 pub mod pipeline;
 pub mod probe;
 pub mod registry;
@@ -16,22 +17,20 @@ pub mod traps;
 pub mod trial;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use self::{
     ending::{
         Ending, Verdict, confirm_refusal, is_backend, labels, purchase_ending, reason, verdict,
     },
     engine::Engine,
+    permits::Permits,
     revision::{Answer, Broken, Ran},
     slots::{Chosen, Slots},
     traps::{Trap, Traps},
@@ -71,8 +70,7 @@ pub struct Strategy {
     pub traps: Traps,
     slots: ArcSwap<Slots>,
     means: Arc<Means>,
-    permits: Arc<Semaphore>,
-    calls_max: AtomicU32,
+    permits: Permits,
 }
 
 impl Strategy {
@@ -82,8 +80,7 @@ impl Strategy {
         let calls_max = slots.live.grants.limits.calls_max;
         Self {
             metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
-            permits: Arc::new(Semaphore::new(calls_max as usize)),
-            calls_max: AtomicU32::new(calls_max),
+            permits: Permits::new(calls_max),
             traps: Traps::default(),
             slots: ArcSwap::from_pointee(slots),
             version,
@@ -103,7 +100,7 @@ impl Strategy {
     pub fn swap(&self, slots: Slots) -> Arc<Slots> {
         let calls_max = slots.live.grants.limits.calls_max;
         let before = self.slots.swap(Arc::new(slots));
-        self.bound_calls(calls_max);
+        self.permits.bound(calls_max);
         before
     }
 
@@ -231,32 +228,11 @@ impl Strategy {
         }
     }
 
-    /// Has so many calls run at once from now on; calls that run are not ended for it.
-    fn bound_calls(&self, max: u32) {
-        let before = self.calls_max.swap(max, Ordering::Relaxed);
-        if let Some(more) = max.checked_sub(before) {
-            self.permits.add_permits(more as usize);
-            return;
-        }
-        let (permits, fewer) = (Arc::clone(&self.permits), before - max);
-        // It stands in line like the calls: those that came before it run, those after it wait until few enough do.
-        tokio::spawn(async move {
-            if let Ok(taken) = permits.acquire_many(fewer).await {
-                taken.forget();
-            }
-        });
-    }
-
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         let asked = Instant::now();
-        let permit = tokio::time::timeout(self.means.limits.permit_wait(), self.permits.acquire())
-            .await
-            .ok()
-            .and_then(Result::ok);
+        let permit = self.permits.acquire(self.means.limits.permit_wait()).await;
         self.metrics.permit_waited(asked.elapsed());
-        let max = self.calls_max.load(Ordering::Relaxed) as usize;
-        #[expect(clippy::cast_precision_loss, reason = "at most a thousand calls")]
-        let used = (max - self.permits.available_permits().min(max)) as f64 / max as f64;
+        let used = self.permits.used();
         self.metrics.limit_used(LimitName::CallsInFlight, used);
         permit
     }

@@ -150,7 +150,7 @@ fn is_grants(path: &Path) -> bool {
 }
 
 impl Rollout {
-    /// Pushes what is new in the folder; fails only where the folder cannot be read.
+    /// Pushes what is new in the folder; fails only where the folder or the database cannot be read.
     pub(super) async fn look_into_folder(&self, at_start: bool) -> anyhow::Result<()> {
         let mut folder = self.folder.lock().await;
         let changed = folder.changed(at_start).await?;
