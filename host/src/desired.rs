@@ -76,6 +76,9 @@ pub struct Desired {
     pub replaced: Option<Digest>,
     /// What takes a share of the purchases.
     pub candidate: Option<Candidate>,
+    /// What each of its revisions may do: its section of `grants.toml` as canonical text, empty where it has none.
+    #[serde(default)]
+    pub grants: String,
     /// What was live before, the last first.
     pub kept: Vec<Placed>,
     /// Whether it sells; a version that does not still settles what it accepted.
@@ -117,6 +120,7 @@ impl Desired {
             live,
             replaced: None,
             candidate: None,
+            grants: String::new(),
             kept: Vec::new(),
             enabled: true,
             retired: false,
@@ -182,6 +186,18 @@ impl Desired {
             by: by.to_owned(),
         };
         Ok(next)
+    }
+
+    /// Has the version run under other grants; the live component stays, so there is nothing to watch it against.
+    pub fn grant(&self, grants: &str) -> Result<Self, Refusal> {
+        if self.candidate.is_some() {
+            return Err(Refusal::CandidateOnTrial);
+        }
+        Ok(Self {
+            grants: grants.to_owned(),
+            replaced: None,
+            ..self.clone()
+        })
     }
 
     /// Switches the version off or on.
@@ -365,6 +381,29 @@ mod tests {
             [&Digest::of(b"b"), &Digest::of(b"a")]
         );
         assert_eq!(promoted.abort(), Err(Refusal::NoCandidate));
+    }
+
+    #[test]
+    fn other_grants_change_nothing_else_and_wait_for_the_end_of_a_trial() {
+        let desired = with_live("a").swap(placed("b")).unwrap();
+        let granted = desired.grant("calls_max = 1\n").unwrap();
+        assert_eq!(granted.grants, "calls_max = 1\n");
+        assert_eq!(granted.components(), desired.components());
+        assert_eq!(granted.replaced, None);
+        // They are the version's, whatever of it is live.
+        let back = granted.roll_back(Timestamp::UNIX_EPOCH, "a test").unwrap();
+        assert_eq!(back.grants, granted.grants);
+        let on_trial = granted.canary(placed("c"), 10).unwrap();
+        assert_eq!(on_trial.grants, granted.grants);
+        assert_eq!(on_trial.grant(""), Err(Refusal::CandidateOnTrial));
+    }
+
+    #[test]
+    fn a_wish_of_before_there_were_grants_has_none() {
+        let mut document = serde_json::to_value(with_live("a")).unwrap();
+        document.as_object_mut().unwrap().remove("grants").unwrap();
+        let read: Desired = serde_json::from_value(document).unwrap();
+        assert_eq!(read, with_live("a"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runs strategies: permits, the revision of each call, its record, and what it became.
+//! Runs strategies: the revision of each call, its record, and what it became.
 //!
 //! `http` asks for purchases and `settlement` for settles; both run in tasks that nobody drops.
 //! What guests may ask of the host is `capability`'s.
@@ -7,6 +7,7 @@ pub mod compiler;
 pub mod ending;
 pub mod engine;
 pub mod numbers;
+pub mod permits;
 pub mod pipeline;
 pub mod probe;
 pub mod registry;
@@ -23,13 +24,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use self::{
     ending::{
         Ending, Verdict, confirm_refusal, is_backend, labels, purchase_ending, reason, verdict,
     },
     engine::Engine,
+    permits::Permits,
     revision::{Answer, Broken, Ran},
     slots::{Chosen, Slots},
     traps::{Trap, Traps},
@@ -69,19 +71,17 @@ pub struct Strategy {
     pub traps: Traps,
     slots: ArcSwap<Slots>,
     means: Arc<Means>,
-    permits: Semaphore,
-    calls_max: usize,
+    permits: Permits,
 }
 
 impl Strategy {
     /// A strategy that runs this.
     pub fn new(slots: Slots, means: Arc<Means>) -> Self {
         let (version, operation) = (slots.live.version.clone(), slots.live.operation.clone());
-        let calls_max = slots.live.grants.limits.calls_max as usize;
+        let calls_max = slots.live.grants.limits.calls_max;
         Self {
             metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
-            permits: Semaphore::new(calls_max),
-            calls_max,
+            permits: Permits::new(calls_max),
             traps: Traps::default(),
             slots: ArcSwap::from_pointee(slots),
             version,
@@ -95,9 +95,14 @@ impl Strategy {
         self.slots.load_full()
     }
 
-    /// Has calls that begin from now on run on this; returns what ran before.
+    /// Has calls that begin from now on run on this, as many at once as the live revision may; returns what ran before.
+    ///
+    /// One at a time: whoever swaps has the version's turn.
     pub fn swap(&self, slots: Slots) -> Arc<Slots> {
-        self.slots.swap(Arc::new(slots))
+        let calls_max = slots.live.grants.limits.calls_max;
+        let before = self.slots.swap(Arc::new(slots));
+        self.permits.bound(calls_max);
+        before
     }
 
     /// The revision that a user's purchase runs on, to its end.
@@ -226,14 +231,9 @@ impl Strategy {
 
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         let asked = Instant::now();
-        let permit = tokio::time::timeout(self.means.limits.permit_wait(), self.permits.acquire())
-            .await
-            .ok()
-            .and_then(Result::ok);
+        let permit = self.permits.acquire(self.means.limits.permit_wait()).await;
         self.metrics.permit_waited(asked.elapsed());
-        let max = self.calls_max;
-        #[expect(clippy::cast_precision_loss, reason = "at most a thousand calls")]
-        let used = (max - self.permits.available_permits().min(max)) as f64 / max as f64;
+        let used = self.permits.used();
         self.metrics.limit_used(LimitName::CallsInFlight, used);
         permit
     }

@@ -3,13 +3,19 @@
 //! A version without a section has what it imports, within the host's own bounds.
 //! From text to grants and nothing else: who reads the text and who keeps it is `strategy`'s, who asks for a grant is `capability`.
 
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub use self::file::{File, as_json};
+
 use serde::Deserialize;
 
 use super::Limits;
 use crate::domain::Version;
 
 /// The file's name.
-pub const FILE: &str = "grants.toml";
+pub const FILE_NAME: &str = "grants.toml";
 /// The topic that every strategy may publish to which is granted no other.
 const EVENTS: &str = "time-sale-events";
 /// What the names of topics begin with that are the host's alone.
@@ -46,6 +52,8 @@ impl Capability {
 pub struct Grants {
     /// The bounds of its calls.
     pub limits: Limits,
+    /// The section that they were made of, as `File::section` gives it.
+    pub section: String,
     capabilities: Option<Vec<Capability>>,
     redis_key_prefixes: Option<Vec<String>>,
     kafka_topics: Vec<String>,
@@ -72,27 +80,19 @@ impl Grants {
     pub fn without_a_section(host: &Limits) -> Self {
         Self {
             limits: host.clone(),
+            section: String::new(),
             capabilities: None,
             redis_key_prefixes: None,
             kafka_topics: vec![EVENTS.to_owned()],
         }
     }
 
-    /// What the text of the file grants to a version; an error is one line with file, version and key.
-    pub fn read(text: &str, version: &Version, host: &Limits) -> anyhow::Result<Self> {
-        let sections: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| at(text, &error))?;
-        if let Some(name) = sections.keys().find(|name| Version::parse(name).is_none()) {
-            anyhow::bail!("{FILE}: [{name}] is no version: [a-z][a-z0-9-]{{0,31}}");
-        }
-        let Some(section) = sections.get(version.as_str()) else {
-            return Ok(Self::without_a_section(host));
-        };
-        Section::deserialize(section.clone())
+    /// What a section grants to a version; an error is one line with file, version and key.
+    pub fn read(section: &str, version: &Version, host: &Limits) -> anyhow::Result<Self> {
+        toml::from_str(section)
             .map_err(|error| anyhow::anyhow!("{}", error.message()))
-            .and_then(|section| Self::of(section, host))
-            .map_err(|error| anyhow::anyhow!("{FILE}: [{version}]: {error}"))
+            .and_then(|read: Section| Self::of(read, section, host))
+            .map_err(|error| anyhow::anyhow!("{FILE_NAME}: [{version}]: {error}"))
     }
 
     /// Whether it may import a capability.
@@ -112,7 +112,7 @@ impl Grants {
         self.kafka_topics.iter().any(|granted| granted == topic)
     }
 
-    fn of(section: Section, host: &Limits) -> anyhow::Result<Self> {
+    fn of(section: Section, text: &str, host: &Limits) -> anyhow::Result<Self> {
         let lacks = |capability: Capability| {
             let granted = section.capabilities.as_ref();
             granted.is_some_and(|granted| !granted.contains(&capability))
@@ -146,6 +146,7 @@ impl Grants {
         }
         Ok(Self {
             limits: section.limits(host)?,
+            section: text.to_owned(),
             capabilities: section.capabilities,
             redis_key_prefixes: section.redis_key_prefixes,
             kafka_topics: topics,
@@ -203,107 +204,4 @@ impl Section {
 fn is_topic(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=200).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-/// A fault of the text itself, with its line.
-fn at(text: &str, error: &toml::de::Error) -> anyhow::Error {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-    anyhow::anyhow!(
-        "{FILE}: line {line}: {}",
-        error.message().replace('\n', " ")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::{Capability, Grants};
-    use crate::{
-        config::{Cli, Limits},
-        domain::Version,
-    };
-
-    fn host() -> Limits {
-        Cli::parse_from(["timesale"]).config.limits
-    }
-
-    fn read(text: &str) -> Result<Grants, String> {
-        let version = Version::parse("v2").unwrap();
-        Grants::read(text, &version, &host()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_version_without_a_section_has_what_it_imports_and_the_hosts_bounds() {
-        let grants = read("[v1]\ncapabilities = [\"db\"]\n").unwrap();
-        assert!(Capability::ALL.into_iter().all(|it| grants.allows(it)));
-        assert!(grants.allows_key("any") && grants.allows_topic("time-sale-events"));
-        assert!(!grants.allows_topic("another"));
-        assert_eq!(grants.limits.call_deadline_ms, host().call_deadline_ms);
-    }
-
-    #[test]
-    fn a_section_grants_what_it_names_and_nothing_else() {
-        let grants = read(
-            "[v2]\ncapabilities = [\"db\", \"redis\"]\nredis_key_prefixes = [\"time-sale\"]\nhost_calls_max = 20\n",
-        )
-        .unwrap();
-        assert!(grants.allows(Capability::Redis) && !grants.allows(Capability::Kafka));
-        assert!(grants.allows_key("time-sale-lock:1") && !grants.allows_key("other"));
-        assert_eq!(grants.limits.host_calls_max, 20);
-        assert_eq!(grants.limits.calls_max, host().calls_max);
-    }
-
-    #[test]
-    fn a_fault_is_one_line_that_names_file_version_and_key() {
-        for (text, says) in [
-            ("[v2]\nhost_call_max = 1\n", &["[v2]", "host_call_max"][..]),
-            ("[v2]\ncalls_max = \"many\"\n", &["[v2]", "expected u32"]),
-            ("[v2]\ncalls_max = 0\n", &["[v2]", "calls_max"]),
-            ("[v2]\ncapabilities = [\"wasi\"]\n", &["[v2]", "wasi"]),
-            ("[V2]\ncalls_max = 1\n", &["[V2]", "no version"]),
-            ("v2 = 3\n", &["[v2]"]),
-            ("[v2]\ncalls_max = \n", &["line 2"]),
-            (
-                "[v2]\ncall_deadline_ms = 2000\n",
-                &[
-                    "[v2]",
-                    "TIMESALE_LOCK_WAIT_MS (3000)",
-                    "call_deadline_ms (2000)",
-                ],
-            ),
-            (
-                "[v2]\nmemory_max_bytes = 1073741824\n",
-                &["[v2]", "memory_max_bytes", "TIMESALE_MEMORY_MAX_BYTES"],
-            ),
-            (
-                "[v2]\ntransaction_hold_ms = 2000\n",
-                &[
-                    "[v2]",
-                    "transaction_hold_ms",
-                    "TIMESALE_TRANSACTION_HOLD_MS",
-                ],
-            ),
-            (
-                "[v2]\ncapabilities = [\"db\"]\nredis_key_prefixes = [\"a\"]\n",
-                &["[v2]", "redis_key_prefixes", "capabilities"],
-            ),
-            (
-                "[v2]\nkafka_topics = [\"time-sale-requests.DLT\"]\n",
-                &["[v2]", "kafka_topics", "never granted"],
-            ),
-            (
-                "[v2]\nredis_key_prefixes = [\"\"]\n",
-                &["[v2]", "redis_key_prefixes"],
-            ),
-        ] {
-            let fault = read(text).unwrap_err();
-            assert!(fault.starts_with("grants.toml: "), "{fault}");
-            assert!(!fault.contains('\n'), "{fault}");
-            for part in says {
-                assert!(fault.contains(part), "no {part:?} in {fault}");
-            }
-        }
-    }
 }

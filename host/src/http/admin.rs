@@ -28,6 +28,7 @@ use super::{
     no_strategy,
 };
 use crate::{
+    config::grants::as_json,
     desired::{Placed, Stored},
     domain::Version,
     strategy::{
@@ -136,6 +137,7 @@ async fn shown(app: &App, wishes: &[Stored]) -> Result<Vec<Value>, Problem> {
             "live": slot(&desired.live),
             "candidate": candidate,
             "share": share,
+            "grants": as_json(&desired.grants),
             "kept": desired.kept.iter().map(slot).collect::<Vec<_>>(),
             "hosts": hosts,
         })

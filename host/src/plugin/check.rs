@@ -15,7 +15,7 @@ use clap::Args;
 use crate::{
     config::{
         CONTRACT_VERSION, Limits,
-        grants::{Capability, Grants},
+        grants::{Capability, File, Grants},
     },
     domain::Version,
     strategy::{
@@ -144,7 +144,8 @@ async fn load(
         .await
         .map_err(|error| ("file", format!("{error:#}; see {BUILD}")))?;
     checked.tell("size", format!("{} KiB", bytes.len().div_ceil(1024)));
-    let grants = Grants::read(granted, &version, &means.limits)
+    let grants = File::parse(granted)
+        .and_then(|file| Grants::read(file.section(&version), &version, &means.limits))
         .map_err(|error| ("grants", format!("{error}; see README.md, Grants")))?;
     let began = Instant::now();
     let loaded = Revision::load(version, bytes, grants, means).await;

@@ -101,7 +101,7 @@ pub enum Refused {
     )]
     ForeignImport(String),
     /// It wants a capability that the operator keeps from it.
-    #[error("it imports `{0}`, and the operator's {file} does not grant it", file = grants::FILE)]
+    #[error("it imports `{0}`, and the operator's {file} does not grant it", file = grants::FILE_NAME)]
     NotGranted(&'static str),
     /// A component of another world.
     #[error("it is not a component of world timesale:strategy/strategy@0.1.0: {0}")]

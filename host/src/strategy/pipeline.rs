@@ -4,7 +4,6 @@
 //! `rollout` sends through it what is pushed to this host and what another host has made live.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{Means, probe::probe, registry::read_grants, revision::Revision};
+use super::{Means, probe::probe, revision::Revision};
 use crate::{config::grants::Grants, domain::Version};
 
 /// A step of a swap, in their order.
@@ -93,6 +92,17 @@ pub struct NotProven {
     pub probe: Value,
 }
 
+impl NotProven {
+    /// A refusal before the probe saw anything.
+    pub const fn at(step: Step, finding: String) -> Self {
+        Self {
+            step,
+            finding,
+            probe: Value::Null,
+        }
+    }
+}
+
 /// A revision that may go live.
 pub struct Proven {
     /// The revision.
@@ -106,31 +116,30 @@ pub struct Proven {
 /// Proves components, one at a time.
 pub struct Pipeline {
     means: Arc<Means>,
-    folder: PathBuf,
     unprobed: Vec<Version>,
     turn: Semaphore,
 }
 
 impl Pipeline {
-    /// A pipeline that nothing is in; `folder` has the operator's grants, and `unprobed` are the versions whose components go live without a probe.
-    pub fn new(means: Arc<Means>, folder: PathBuf, unprobed: Vec<Version>) -> Self {
+    /// A pipeline that nothing is in; `unprobed` are the versions whose components go live without a probe.
+    pub fn new(means: Arc<Means>, unprobed: Vec<Version>) -> Self {
         Self {
             means,
-            folder,
             unprobed,
             turn: Semaphore::new(1),
         }
     }
 
-    /// Takes a component through every step; it is compared with `live`, where there is one.
+    /// Takes a component through every step under a section of grants; it is compared with `live`, where there is one.
     pub async fn prove(
         &self,
         version: &Version,
         bytes: Vec<u8>,
+        grants: &str,
         operation: Option<&str>,
         live: Option<&Arc<Revision>>,
     ) -> Result<Proven, NotProven> {
-        let mut proven = self.load(version, bytes, operation).await?;
+        let mut proven = self.load(version, bytes, grants, operation).await?;
         if self.unprobed.contains(version) {
             return Ok(proven);
         }
@@ -138,11 +147,7 @@ impl Pipeline {
         let began = Instant::now();
         let report = probe(&proven.revision, live, &self.means)
             .await
-            .map_err(|error| NotProven {
-                step: Step::Probe,
-                finding: error.to_string(),
-                probe: Value::Null,
-            })?;
+            .map_err(|error| NotProven::at(Step::Probe, error.to_string()))?;
         let seen = serde_json::to_value(&report).unwrap_or_default();
         if let Some(finding) = report.findings.first() {
             return Err(NotProven {
@@ -157,28 +162,17 @@ impl Pipeline {
         Ok(proven)
     }
 
-    /// What the operator grants to a version now; what runs keeps what it was loaded with.
-    pub async fn grants(&self, version: &Version) -> anyhow::Result<Grants> {
-        let text = read_grants(&self.folder).await?;
-        Grants::read(&text, version, &self.means.limits)
-    }
-
     /// Takes a component through every step but the probe; `operation` is what its version is known by, if it is known.
     pub async fn load(
         &self,
         version: &Version,
         bytes: Vec<u8>,
+        grants: &str,
         operation: Option<&str>,
     ) -> Result<Proven, NotProven> {
-        let refused = |step: Step, finding: String| NotProven {
-            step,
-            finding,
-            probe: Value::Null,
-        };
-        let grants = self
-            .grants(version)
-            .await
-            .map_err(|error| refused(Step::Link, format!("{error:#}")))?;
+        let refused = NotProven::at;
+        let grants = Grants::read(grants, version, &self.means.limits)
+            .map_err(|error| refused(Step::Link, error.to_string()))?;
         let turn = self.turn.acquire().await;
         let revision = Revision::load(version.clone(), bytes, grants, &self.means)
             .await

@@ -8,11 +8,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
 use super::Strategy;
-use crate::{config::grants, domain::Version};
+use crate::domain::Version;
 
 /// Versions that one process ever serves, which bounds the series that carry them as a label.
 pub const VERSIONS_MAX: usize = 64;
@@ -70,14 +69,4 @@ impl Registry {
 /// The version that a file holds, which is its name.
 pub fn version_of(file: &Path) -> Option<Version> {
     Version::parse(file.file_stem()?.to_str()?)
-}
-
-/// The text of a folder's grants; empty where it has none.
-pub async fn read_grants(folder: &Path) -> anyhow::Result<String> {
-    let file = folder.join(grants::FILE);
-    match tokio::fs::read_to_string(&file).await {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-    }
 }

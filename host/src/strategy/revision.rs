@@ -183,6 +183,11 @@ impl Revision {
         }
     }
 
+    /// Whether it is this component, under these grants.
+    pub fn is(&self, digest: &Digest, grants: &str) -> bool {
+        self.digest == *digest && self.grants.section == grants
+    }
+
     /// A task for this revision.
     pub fn task(&self, operation: Operation, requests: Vec<Request>, hangup: Hangup) -> Task {
         Task {

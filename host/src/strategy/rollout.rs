@@ -7,8 +7,11 @@
 mod changes;
 mod folder;
 mod following;
+mod grants;
 mod hosts;
 mod outcome;
+mod pushing;
+mod trials;
 
 pub use self::{
     changes::Turn,
@@ -31,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{folder::Folder, following::Followed};
 use super::{Means, pipeline::Pipeline, registry::Registry};
-use crate::{backend::BackendError, domain::Version};
+use crate::{backend::BackendError, config::grants::FILE_NAME, domain::Version};
 
 /// How often the database and the folder are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -47,6 +50,8 @@ pub struct Rollout {
     watch: Duration,
     followed: Mutex<BTreeMap<Version, Arc<tokio::sync::Mutex<Followed>>>>,
     folder: tokio::sync::Mutex<Folder>,
+    /// The file of grants beside the components, which need not be there.
+    grants_file: PathBuf,
     reported: Mutex<hosts::Reported>,
     alarm: Arc<Notify>,
     /// While the host starts: what the database names was proven before.
@@ -68,11 +73,12 @@ impl Rollout {
     pub fn new(means: Arc<Means>, host: String, options: RolloutOptions) -> Self {
         Self {
             registry: Arc::default(),
-            pipeline: Pipeline::new(Arc::clone(&means), options.folder.clone(), options.unprobed),
+            pipeline: Pipeline::new(Arc::clone(&means), options.unprobed),
             means,
             host,
             watch: options.watch,
             followed: Mutex::default(),
+            grants_file: options.folder.join(FILE_NAME),
             folder: tokio::sync::Mutex::new(Folder::new(options.folder)),
             coming_back: AtomicBool::new(true),
             reported: Mutex::default(),
@@ -83,9 +89,7 @@ impl Rollout {
     /// Comes back with what was live, and takes what is new in the folder; fails only where the database or the folder cannot be read, or its grants are not to be understood.
     pub async fn begin(&self) -> anyhow::Result<()> {
         // What the operator wrote is not a component's fault: it stops the start.
-        for version in self.folder.lock().await.versions().await? {
-            self.pipeline.grants(&version).await?;
-        }
+        self.check_grants().await?;
         self.follow().await?;
         self.coming_back.store(false, Ordering::Relaxed);
         self.look_into_folder(true).await?;

@@ -64,14 +64,14 @@ impl Slots {
         self.chosen(revision)
     }
 
-    /// The revision of a component that runs now, or did a moment ago and is still at hand.
-    pub fn find(&self, digest: &Digest) -> Option<&Arc<Revision>> {
+    /// The revision of a component under these grants that runs now, or did a moment ago and is still at hand.
+    pub fn find(&self, digest: &Digest, grants: &str) -> Option<&Arc<Revision>> {
         let trial = self.trial.iter();
         let trial = trial.flat_map(|trial| [&trial.challenger, &trial.baseline]);
         [&self.live]
             .into_iter()
             .chain(trial)
-            .find(|revision| revision.digest == *digest)
+            .find(|revision| revision.is(digest, grants))
     }
 
     /// The canary that is under way.

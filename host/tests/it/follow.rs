@@ -1,11 +1,12 @@
 //! Hosts that share a database run the same revisions, whichever of them was told, and whichever is killed on the way.
 
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use reqwest::Method;
+use serde_json::json;
 
 use super::support::{
-    Host, Setup, VERSIONS, crowd, eventually,
+    FAULTY, Host, Setup, VERSIONS, crowd, eventually,
     load::Load,
     operator::{build, revision},
     shop::Shop,
@@ -91,4 +92,57 @@ async fn a_user_meets_the_same_revision_of_a_canary_on_every_host() {
         taken += u64::from(met[0] == revision(&build("v1", 1)));
     }
     assert!((30..=90).contains(&taken), "{taken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grants_in_one_hosts_folder_hold_on_all_and_a_host_that_cannot_give_them_says_so() {
+    let versions = ["v1", FAULTY];
+    let setup = Setup::new().with_operator().with_strategies(&versions);
+    let write = |section: &str| {
+        let file = setup.data().join("strategies/grants.toml");
+        fs::write(file, format!("[{FAULTY}]\n{section}\n")).unwrap();
+    };
+    write("host_calls_max = 1");
+    // The other host has no such file.
+    let bare = setup.beside().with_strategies(&versions);
+    let hosts = [setup.start().await, bare.start().await];
+    let sale = hosts[0].shop.sale(100).await;
+    let buys_twice = 22;
+    let told = async |host: &Host, user: u64| {
+        let buyer = host.shop.buy(FAULTY, sale, 100 * user + buys_twice, 1);
+        buyer.send().await.brief()
+    };
+    let one = json!({ "host_calls_max": 1 });
+    for (host, user) in hosts.iter().zip(1..) {
+        host.runs_under(FAULTY, one.clone()).await;
+        assert_eq!(told(host, user).await, "500 STRATEGY_FAILED");
+    }
+    // Nor does its restart give back what the first host's file withholds.
+    let epoch = hosts[0].shown(FAULTY).await["epoch"].clone();
+    let [first, second] = hosts;
+    second.kill().await;
+    let bound = 16 << 20;
+    let second = bare.set("TIMESALE_MEMORY_MAX_BYTES", bound).start().await;
+    let shown = second.runs_under(FAULTY, one).await;
+    assert_eq!(shown["epoch"], epoch);
+    write("host_calls_max = 100");
+    for (host, user) in [&first, &second].into_iter().zip(3..) {
+        host.runs_under(FAULTY, json!({ "host_calls_max": 100 }))
+            .await;
+        assert_eq!(told(host, user).await, "201");
+    }
+
+    write(&format!("memory_max_bytes = {}", 2 * bound));
+    first
+        .runs_under(FAULTY, json!({ "memory_max_bytes": 2 * bound }))
+        .await;
+    eventually("the other host says why it does not follow", async || {
+        let behind = second.shown(FAULTY).await["hosts"][0]["runs"]["behind"].clone();
+        match behind.as_str() {
+            Some(why) if why.contains("TIMESALE_MEMORY_MAX_BYTES") => Ok(()),
+            _ => Err(behind),
+        }
+    })
+    .await;
+    assert_eq!(told(&second, 5).await, "201");
 }

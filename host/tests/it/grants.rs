@@ -2,6 +2,8 @@
 //!
 //! The numbers are those of the tables in `plugins/faulty/src/lib.rs`.
 
+mod pushed;
+
 use std::fs;
 
 use super::{

@@ -1,142 +1,37 @@
 //! What operators may ask for: each change is proven, committed with its line of the audit, swapped in, and told of.
+//! What is particular to a component, to grants and to trials is in `pushing`, `grants` and `trials`.
 //!
 //! One change of a version at a time, on this host by a lock and among hosts by the epoch.
 
 use std::{sync::Arc, time::Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Rollout,
     following::Followed,
-    outcome::{Action, Component, Outcome, Undone},
+    outcome::{Action, Outcome, Undone},
 };
 use crate::{
     backend::BackendError,
-    desired::{self, AuditLine, Change, Desired, Digest, Placed, Stored},
+    desired::{self, AuditLine, Change, Stored},
     domain::{self, Version},
     strategy::{
-        Strategy,
-        pipeline::{Done, Proven, Step},
-        registry::Full,
+        pipeline::{Done, NotProven, Step},
         revision::Revision,
-        trial::{Kind, Trial},
     },
     telemetry::labels::SwapResult,
 };
 
 /// A change of a version under way: nobody else changes it meanwhile.
-pub struct Turn(OwnedMutexGuard<Followed>);
+pub struct Turn(pub(super) OwnedMutexGuard<Followed>);
 
 impl Rollout {
     /// Takes the turn to change a version.
     pub fn take_turn(&self, version: &Version) -> Result<Turn, Undone> {
         let followed = self.followed(version).try_lock_owned();
         followed.map(Turn).map_err(|_| Undone::Busy)
-    }
-
-    /// Makes a component live, or a candidate.
-    pub async fn push(
-        &self,
-        mut turn: Turn,
-        version: &Version,
-        component: Component,
-        by: &str,
-    ) -> Result<Outcome, Undone> {
-        let stored = self.stored(version).await?;
-        let digest = Digest::of(&component.bytes);
-        let pushed = self.try_push(&mut turn, version, stored.as_ref(), component, by);
-        let undone = match pushed.await {
-            Ok(outcome) => return Ok(outcome),
-            Err(undone) => undone,
-        };
-        if let Undone::NotProven(refused) = &undone {
-            tracing::error!(%version, revision = %digest.revision(), by, step = refused.step.name(), "refused: {refused}");
-            if let Some(strategy) = self.registry.get(version.as_str()) {
-                strategy.metrics.swapped(SwapResult::Refused);
-            }
-            let evidence = json!({
-                "step": refused.step,
-                "finding": refused.finding,
-                "probe": refused.probe,
-            });
-            let line = AuditLine {
-                result: "refused".to_owned(),
-                from: stored.map(|stored| stored.desired.live.digest.revision()),
-                to: Some(digest.revision()),
-                ..self.line(version, Action::Push, by, evidence)
-            };
-            self.means.backends.database.write_audit(&line).await?;
-        }
-        Err(undone)
-    }
-
-    async fn try_push(
-        &self,
-        turn: &mut Turn,
-        version: &Version,
-        stored: Option<&Stored>,
-        component: Component,
-        by: &str,
-    ) -> Result<Outcome, Undone> {
-        if !self.registry.has_room_for(version) {
-            return Err(Full.into());
-        }
-        let placed = Placed {
-            digest: Digest::of(&component.bytes),
-            since: domain::now(),
-            by: by.to_owned(),
-        };
-        let wish = |operation: &str| -> Result<Desired, desired::Refusal> {
-            let is_live = |stored: &Stored| {
-                stored.desired.live.digest == placed.digest && !stored.desired.retired
-            };
-            let mut next = match (stored, component.share) {
-                // The file is what another way in has made live: it is only noted.
-                (Some(stored), None) if component.from_folder && is_live(stored) => {
-                    stored.desired.clone()
-                }
-                (None, None) => Desired::first(operation.to_owned(), placed.clone()),
-                (None, Some(_)) => return Err(desired::Refusal::NothingLive),
-                (Some(stored), None) => stored.desired.swap(placed.clone())?,
-                (Some(stored), Some(share)) => stored.desired.canary(placed.clone(), share)?,
-            };
-            if component.from_folder {
-                next.folder = Some(placed.digest.clone());
-            }
-            Ok(next)
-        };
-        // Before anything is compiled.
-        wish("")?;
-        let known = stored.map(|stored| stored.desired.operation.as_str());
-        let bytes = component.bytes.clone();
-        let slots = self.registry.get(version.as_str());
-        let slots = slots.map(|strategy| strategy.slots());
-        let live = slots.as_ref().map(|slots| &slots.live);
-        let Proven {
-            revision,
-            steps,
-            probe,
-        } = self.pipeline.prove(version, bytes, known, live).await?;
-        let Turn(followed) = turn;
-        followed.note_proven(&placed.digest);
-        let desired = wish(&revision.operation)?;
-        let mut evidence = self.line(version, Action::Push, by, json!({ "probe": probe }));
-        evidence.to = Some(placed.digest.revision());
-        let change = Change {
-            version: version.clone(),
-            after: stored.map_or(0, |stored| stored.epoch),
-            desired,
-            component: Some((placed.digest, component.bytes)),
-            audit: evidence,
-        };
-        let counted = component.share.map(|_| SwapResult::CanaryBegun);
-        let change = self.commit(turn, stored, change, Action::Push, Some(revision), counted);
-        let mut outcome = change.await?;
-        outcome.steps.splice(0..0, steps);
-        outcome.probe = probe;
-        Ok(outcome)
     }
 
     /// Does anything else with a version.
@@ -151,43 +46,15 @@ impl Rollout {
             Action::Promote => Some(SwapResult::Promoted),
             Action::Abort => Some(SwapResult::Aborted),
             Action::Rollback => Some(SwapResult::RolledBack),
-            Action::Push | Action::Disable | Action::Enable | Action::Remove => None,
+            Action::Push | Action::Grant | Action::Disable | Action::Enable | Action::Remove => {
+                None
+            }
         };
         self.change(turn, version, action, by, Value::Null, counted)
             .await
     }
 
-    /// Ends a trial that has failed, unless operators have already.
-    pub(super) async fn go_back(
-        &self,
-        strategy: &Strategy,
-        trial: &Trial,
-        evidence: Value,
-    ) -> Result<(), Undone> {
-        let version = &strategy.version;
-        let turn = self.take_turn(version)?;
-        let Some(stored) = self.stored(version).await? else {
-            return Ok(());
-        };
-        let challenger = &trial.challenger.digest;
-        let is_challenger = |placed: &Placed| placed.digest == *challenger;
-        let candidate = stored.desired.candidate.as_ref();
-        let action = match trial.kind {
-            Kind::Canary(_) if candidate.is_some_and(|it| is_challenger(&it.placed)) => {
-                Action::Abort
-            }
-            Kind::Watch(_) if is_challenger(&stored.desired.live) => Action::Rollback,
-            _ => return Ok(()),
-        };
-        tracing::error!(%version, revision = %trial.challenger.id, %evidence, "goes back by itself: {}", action.name());
-        let by = format!("{} by itself", self.host);
-        let counted = Some(SwapResult::AutoRolledBack);
-        self.change(turn, version, action, &by, evidence, counted)
-            .await?;
-        Ok(())
-    }
-
-    async fn change(
+    pub(super) async fn change(
         &self,
         mut turn: Turn,
         version: &Version,
@@ -201,7 +68,7 @@ impl Rollout {
         let before = &stored.desired;
         let now = domain::now();
         let desired = match action {
-            Action::Push => Err(desired::Refusal::NothingLive),
+            Action::Push | Action::Grant => Err(desired::Refusal::NothingLive),
             Action::Promote => before.promote(now, by),
             Action::Abort => before.abort(),
             Action::Rollback => before.roll_back(now, by),
@@ -230,7 +97,7 @@ impl Rollout {
     }
 
     /// Commits a change and has this host run it.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         Turn(followed): &mut Turn,
         stored: Option<&Stored>,
@@ -275,12 +142,37 @@ impl Rollout {
         })
     }
 
+    /// Tells log, metric and audit what was refused.
+    pub(super) async fn tell_refused(
+        &self,
+        version: &Version,
+        line: AuditLine,
+        refused: &NotProven,
+    ) -> Result<(), BackendError> {
+        let revision = line.to.as_ref().map(|revision| revision.0.as_str());
+        tracing::error!(%version, revision, by = line.by, step = refused.step.name(), "refused: {refused}");
+        if let Some(strategy) = self.registry.get(version.as_str()) {
+            strategy.metrics.swapped(SwapResult::Refused);
+        }
+        let line = AuditLine {
+            result: "refused".to_owned(),
+            ..line
+        };
+        self.means.backends.database.write_audit(&line).await
+    }
+
     pub(super) async fn stored(&self, version: &Version) -> Result<Option<Stored>, BackendError> {
         let all = self.means.backends.database.strategies().await?;
         Ok(all.into_iter().find(|stored| stored.version == *version))
     }
 
-    fn line(&self, version: &Version, action: Action, by: &str, evidence: Value) -> AuditLine {
+    pub(super) fn line(
+        &self,
+        version: &Version,
+        action: Action,
+        by: &str,
+        evidence: Value,
+    ) -> AuditLine {
         AuditLine {
             at: domain::now(),
             by: by.to_owned(),

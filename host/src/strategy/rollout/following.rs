@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use super::Rollout;
 use crate::{
     backend::BackendError,
@@ -19,7 +17,6 @@ use crate::{
         registry::Full,
         revision::Revision,
         slots::{Selling, Slots},
-        trial::{Kind, Trial},
     },
     telemetry::labels::SwapResult,
 };
@@ -34,8 +31,8 @@ pub struct Followed {
     pub epoch: i64,
     /// Why it does not run it, and since when.
     pub behind: Option<(String, Instant)>,
-    /// The components of the wish that were proven on this host, or before it started.
-    proven: Vec<Digest>,
+    /// The components of the wish that were proven on this host, or before it started, each with the grants under which it was.
+    proven: Vec<(Digest, String)>,
 }
 
 /// Why a host does not run a wish.
@@ -56,9 +53,14 @@ pub(super) enum Behind {
 }
 
 impl Followed {
-    /// Notes that a component was proven on this host.
-    pub fn note_proven(&mut self, digest: &Digest) {
-        self.proven.push(digest.clone());
+    /// Notes that a component was proven on this host, under these grants.
+    pub fn note_proven(&mut self, digest: &Digest, grants: &str) {
+        self.proven.push((digest.clone(), grants.to_owned()));
+    }
+
+    fn is_proven(&self, digest: &Digest, grants: &str) -> bool {
+        let is = |(proven, under): &(Digest, String)| proven == digest && under == grants;
+        self.proven.iter().any(is)
     }
 
     /// Whether there is something to do; a wish that was read before a change of this host's is not followed back.
@@ -80,7 +82,9 @@ impl Rollout {
         ready: Option<Arc<Revision>>,
     ) -> Option<Arc<Revision>> {
         if followed.epoch == 0 && self.coming_back.load(Ordering::Relaxed) {
-            followed.proven = stored.desired.components().into_iter().cloned().collect();
+            for digest in stored.desired.components() {
+                followed.note_proven(digest, &stored.desired.grants);
+            }
         }
         followed.epoch = stored.epoch;
         let strategy = self.registry.get(stored.version.as_str());
@@ -88,8 +92,10 @@ impl Rollout {
         match applied.await {
             Ok(old) => {
                 followed.behind = None;
-                let named = stored.desired.components();
-                followed.proven.retain(|digest| named.contains(&digest));
+                let (named, grants) = (stored.desired.components(), &stored.desired.grants);
+                followed
+                    .proven
+                    .retain(|(digest, under)| named.contains(&digest) && under == grants);
                 old
             }
             Err(behind) => {
@@ -117,7 +123,7 @@ impl Rollout {
         let desired = &stored.desired;
         let now = strategy.map(Strategy::slots);
         let live = match &ready {
-            Some(ready) if ready.digest == desired.live.digest => Arc::clone(ready),
+            Some(ready) if ready.is(&desired.live.digest, &desired.grants) => Arc::clone(ready),
             _ => {
                 let digest = &desired.live.digest;
                 self.obtain(followed, stored, digest).await?
@@ -125,7 +131,9 @@ impl Rollout {
         };
         let candidate = match (&desired.candidate, ready) {
             (None, _) => None,
-            (Some(candidate), Some(ready)) if ready.digest == candidate.placed.digest => {
+            (Some(candidate), Some(ready))
+                if ready.is(&candidate.placed.digest, &desired.grants) =>
+            {
                 Some((ready, candidate.share))
             }
             (Some(candidate), _) => {
@@ -151,6 +159,15 @@ impl Rollout {
             return Ok(None);
         }
         strategy.metrics.swapped(SwapResult::Swapped);
+        if before.live.digest == live.digest {
+            tracing::info!(
+                version = %stored.version,
+                revision = %live.id,
+                epoch = stored.epoch,
+                "runs the live revision under other grants"
+            );
+            return Ok(Some(Arc::clone(&before.live)));
+        }
         tracing::info!(
             version = %stored.version,
             revision = %live.id,
@@ -162,7 +179,7 @@ impl Rollout {
         Ok(Some(Arc::clone(&before.live)))
     }
 
-    /// A revision of this digest: one that runs here, or the database's component, proven here unless it was before.
+    /// A revision of this digest under the grants of the wish: one that runs here, or the database's component, proven here unless it was before.
     pub(super) async fn obtain(
         &self,
         followed: &mut Followed,
@@ -171,95 +188,27 @@ impl Rollout {
     ) -> Result<Arc<Revision>, Behind> {
         let slots = self.registry.get(stored.version.as_str());
         let slots = slots.map(|strategy| strategy.slots());
-        if let Some(revision) = slots.as_ref().and_then(|slots| slots.find(digest)) {
+        let grants = &stored.desired.grants;
+        if let Some(revision) = slots.as_ref().and_then(|it| it.find(digest, grants)) {
             return Ok(Arc::clone(revision));
         }
         let database = &self.means.backends.database;
         let bytes = database.component(&stored.version, digest).await?;
         let bytes = bytes.ok_or_else(|| Behind::NoComponent(digest.clone()))?;
         let operation = Some(stored.desired.operation.as_str());
-        if followed.proven.contains(digest) {
-            let loaded = self.pipeline.load(&stored.version, bytes, operation);
+        if followed.is_proven(digest, grants) {
+            let loaded = self
+                .pipeline
+                .load(&stored.version, bytes, grants, operation);
             return Ok(loaded.await?.revision);
         }
         let live = slots.as_ref().map(|slots| &slots.live);
-        let proven = self.pipeline.prove(&stored.version, bytes, operation, live);
+        let proven = self
+            .pipeline
+            .prove(&stored.version, bytes, grants, operation, live);
         let revision = proven.await?.revision;
-        followed.proven.push(digest.clone());
+        followed.note_proven(digest, grants);
         Ok(revision)
-    }
-
-    /// What is on trial under a wish, given what ran before.
-    fn trial(
-        &self,
-        desired: &Desired,
-        now: Option<&Slots>,
-        live: &Arc<Revision>,
-        candidate: Option<(Arc<Revision>, u8)>,
-    ) -> Option<Arc<Trial>> {
-        let before = now.and_then(|now| now.trial.as_ref());
-        let begin = |challenger, baseline, kind| {
-            let alarm = Arc::clone(&self.alarm);
-            Some(Arc::new(Trial::new(challenger, baseline, kind, alarm)))
-        };
-        if let Some((candidate, share)) = candidate {
-            let kind = Kind::Canary(share);
-            let same = |trial: &&Arc<Trial>| {
-                trial.kind == kind
-                    && Arc::ptr_eq(&trial.challenger, &candidate)
-                    && Arc::ptr_eq(&trial.baseline, live)
-            };
-            return match before.filter(same) {
-                Some(trial) => Some(Arc::clone(trial)),
-                None => begin(candidate, Arc::clone(live), kind),
-            };
-        }
-        let now = now?;
-        if Arc::ptr_eq(&now.live, live) {
-            let watch = |trial: &&Arc<Trial>| matches!(trial.kind, Kind::Watch(_));
-            return before.filter(watch).cloned();
-        }
-        // What it replaced has to have run here: without its calls there is nothing to hold it against.
-        if self.watch.is_zero() || desired.replaced.as_ref() != Some(&now.live.digest) {
-            return None;
-        }
-        let kind = Kind::Watch(Instant::now() + self.watch);
-        begin(Arc::clone(live), Arc::clone(&now.live), kind)
-    }
-
-    /// Ends the watches whose time is over, which frees what was replaced.
-    pub(super) fn end_watches(&self) {
-        for strategy in self.registry.all() {
-            // Under the version's lock, so that it does not undo a change.
-            let followed = self.followed(&strategy.version);
-            let Ok(_unchanged) = followed.try_lock() else {
-                continue;
-            };
-            let slots = strategy.slots();
-            let over = |trial: &Arc<Trial>| trial.is_over() && trial.failed().is_none();
-            if slots.trial.as_ref().is_some_and(over) {
-                strategy.swap(Slots {
-                    trial: None,
-                    ..Slots::clone(&slots)
-                });
-            }
-        }
-    }
-
-    /// Writes down the trials that have failed, so that every host goes back.
-    pub(super) async fn end_failed_trials(&self) {
-        for strategy in self.registry.all() {
-            let slots = strategy.slots();
-            let Some(trial) = &slots.trial else { continue };
-            let Some(evidence) = trial.failed() else {
-                continue;
-            };
-            let evidence = serde_json::to_value(evidence).unwrap_or(Value::Null);
-            // The baseline takes every call already, and the next tick tries again.
-            if let Err(error) = self.go_back(&strategy, trial, evidence).await {
-                tracing::warn!(version = %strategy.version, "a failed trial is not written down: {error}");
-            }
-        }
     }
 
     /// Every version, with why this host does not run its wish, where that is so.

@@ -28,6 +28,8 @@ use crate::{
 pub enum Action {
     /// A component is made live, or a candidate.
     Push,
+    /// The version runs under other grants.
+    Grant,
     /// The candidate becomes live.
     Promote,
     /// The candidate is taken away.
@@ -114,6 +116,7 @@ impl Action {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Push => "push",
+            Self::Grant => "grant",
             Self::Promote => "promote",
             Self::Abort => "abort",
             Self::Rollback => "rollback",

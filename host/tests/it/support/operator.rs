@@ -61,6 +61,21 @@ impl Host {
         Reply::read(response).await.json()["lines"][0].clone()
     }
 
+    /// Waits until this host runs a version under these grants; hands back what it shows of it.
+    pub async fn runs_under(&self, version: &str, grants: Value) -> Value {
+        eventually("the host runs under the grants", async || {
+            let shown = self.shown(version).await;
+            let runs = &shown["hosts"][0]["runs"];
+            let follows = runs["epoch"] == shown["epoch"] && runs["behind"].is_null();
+            if shown["grants"] == grants && follows {
+                Ok(shown)
+            } else {
+                Err(shown)
+            }
+        })
+        .await
+    }
+
     /// Waits until this host runs a revision as the live one of a version.
     pub async fn runs(&self, version: &str, revision: &str) {
         eventually("the host runs the revision", async || {
