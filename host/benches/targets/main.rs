@@ -2,7 +2,7 @@
 //!
 //! Run as `timesale-targets`, from the root of the repository, with DATABASE_URL, REDIS_URL and KAFKA_BROKERS set.
 //! Arguments choose groups of rows: calls, embedded, redis, metrics, memory, postgres.
-//! Run as `timesale-targets serve` it is a host, with the native twins in it; it starts itself so.
+//! Run as `timesale-targets serve` it is a host, with the native twins in it, and as `timesale-targets compile` that host's compiler; it starts itself so.
 //! Every row of load is a `timesale bench` whose flags stand in `rows.rs`.
 
 mod reference;
@@ -17,6 +17,7 @@ use clap::Parser as _;
 use timesale::{
     app,
     config::{Cli, Command},
+    strategy::compiler,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -28,13 +29,13 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let done = if asked.first().is_some_and(|first| first == "serve") {
-        match Cli::parse().command {
+    let done = match asked.first().map(String::as_str) {
+        Some("serve" | "compile") => match Cli::parse().command {
             Some(Command::Serve(config)) => app::serve(config).await.map(|()| true),
+            Some(Command::Compile(told)) => compiler::compile(&told).map(|()| true),
             _ => Ok(false),
-        }
-    } else {
-        rows::measure(&asked).await
+        },
+        _ => rows::measure(&asked).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

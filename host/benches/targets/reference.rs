@@ -5,7 +5,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::task::JoinSet;
 
 /// As many as a host has.
@@ -29,25 +32,51 @@ pub enum Way {
     OneStatement,
 }
 
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy)]
+pub enum Commit {
+    /// Until it is on the disk, as every commit of a host.
+    Synchronous,
+    /// For nothing: a host does not start on a server that is set so, for what it had answered could be lost.
+    Asynchronous,
+}
+
 /// A database with the reference's tables.
-pub struct Reference(PgPool);
+pub struct Reference {
+    synchronous: PgPool,
+    asynchronous: PgPool,
+}
 
 impl Reference {
     /// Makes the tables anew.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
-        let pool = pool.connect(url).await.context("DATABASE_URL")?;
-        sqlx::raw_sql(TABLES).execute(&pool).await?;
-        Ok(Self(pool))
+        let options: PgConnectOptions = url.parse().context("DATABASE_URL")?;
+        let connect = async |commit: &str| {
+            let options = options.clone().options([("synchronous_commit", commit)]);
+            let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
+            pool.connect_with(options).await.context("DATABASE_URL")
+        };
+        let reference = Self {
+            synchronous: connect("on").await?,
+            asynchronous: connect("off").await?,
+        };
+        sqlx::raw_sql(TABLES)
+            .execute(&reference.synchronous)
+            .await?;
+        Ok(reference)
     }
 
     /// Orders a second on one hot row, for so long; fails where stock and orders do not agree afterwards.
-    pub async fn sell(&self, way: Way, lasts: Duration) -> anyhow::Result<f64> {
+    pub async fn sell(&self, way: Way, commit: Commit, lasts: Duration) -> anyhow::Result<f64> {
+        let pool = match commit {
+            Commit::Synchronous => &self.synchronous,
+            Commit::Asynchronous => &self.asynchronous,
+        };
         let before = self.books().await?;
         let begun = Instant::now();
         let mut buyers = JoinSet::new();
         for buyer in 0..BUYERS {
-            let pool = self.0.clone();
+            let pool = pool.clone();
             buyers.spawn(async move {
                 let mut sold = 0_u32;
                 while begun.elapsed() < lasts {
@@ -72,15 +101,16 @@ impl Reference {
     /// Orders, and what is left.
     async fn books(&self) -> anyhow::Result<(i64, i64)> {
         let query = "SELECT (SELECT count(*) FROM bench_reference.orders), (SELECT remaining FROM bench_reference.sales)";
-        Ok(sqlx::query_as(query).fetch_one(&self.0).await?)
+        Ok(sqlx::query_as(query).fetch_one(&self.synchronous).await?)
     }
 
     /// Removes the tables.
     pub async fn close(self) -> anyhow::Result<()> {
         sqlx::raw_sql("DROP SCHEMA bench_reference CASCADE")
-            .execute(&self.0)
+            .execute(&self.synchronous)
             .await?;
-        self.0.close().await;
+        self.synchronous.close().await;
+        self.asynchronous.close().await;
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ const CORE_INSTANCES_EACH: u32 = 4;
 const CORE_INSTANCES_MAX: u32 = 32;
 const MEMORIES_MAX: u32 = 4;
 const TABLES_MAX: u32 = 32;
-/// Bytes of a memory that stay resident in its slot between calls: all that a component of the SDK begins with, for what is beyond costs each call a system call.
+/// Bytes of a memory that stay resident in its slot between calls: twice what a component of the SDK begins with, for what is beyond costs each call a system call.
 const MEMORY_RESIDENT_BYTES: usize = 128 << 10;
 /// Bytes of a table that stay resident in its slot between calls.
 const TABLE_RESIDENT_BYTES: usize = 8 << 10;

@@ -19,8 +19,8 @@ use talc::cell::TalcSyncCell;
 use talc::source::Source;
 use talc::wasm::WasmBinning;
 
-/// Bytes that are there without growth: a purchase takes some 2 KiB, a batch to settle some 20 KiB.
-const ARENA_BYTES: usize = 48 << 10;
+/// Bytes that are there without growth: a purchase takes some 2 KiB, a batch to settle some 20 KiB, and with the stack and the data of a usual strategy they fit one page.
+const ARENA_BYTES: usize = 32 << 10;
 /// Bytes of a page, in which memory grows.
 const PAGE_BYTES: usize = 64 << 10;
 /// Bytes of a growth beyond what was asked for, to hold the allocator's own marks.
