@@ -93,27 +93,26 @@ fn reused_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
         });
 }
 
-/// What a swap is to the calls that begin after it: new slots in the place of the old.
-#[divan::bench(threads = [1, 2])]
-fn swap(bencher: Bencher<'_, '_>) {
-    let slots = Slots {
+/// What runs of a version, and nothing on trial.
+fn slots() -> Slots {
+    Slots {
         live: Arc::clone(&SCENE.revision),
         trial: None,
         selling: Selling::Open,
-    };
-    let strategy = Strategy::new(slots.clone(), Arc::clone(&SCENE.means));
-    bencher.bench(|| black_box(strategy.swap(slots.clone())));
+    }
+}
+
+/// What a swap is to the calls that begin after it: new slots in the place of the old.
+#[divan::bench(threads = [1, 2])]
+fn swap(bencher: Bencher<'_, '_>) {
+    let strategy = Strategy::new(slots(), Arc::clone(&SCENE.means));
+    bencher.bench(|| black_box(strategy.swap(slots())));
 }
 
 /// What each call pays so that it can be swapped: the look at the slots.
 #[divan::bench(threads = [1, 2])]
 fn choice_of_a_revision(bencher: Bencher<'_, '_>) {
-    let slots = Slots {
-        live: Arc::clone(&SCENE.revision),
-        trial: None,
-        selling: Selling::Open,
-    };
-    let strategy = Strategy::new(slots, Arc::clone(&SCENE.means));
+    let strategy = Strategy::new(slots(), Arc::clone(&SCENE.means));
     bencher.bench(|| black_box(strategy.choose(42)));
 }
 

@@ -30,7 +30,7 @@ const DATA: &str = "host/benches/data";
 /// The backends that rows of PostgreSQL need.
 const BACKENDS: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS"];
 
-/// Instances at once, of 1,000 buyers', from which the memory of each is judged.
+/// Calls in flight, of 1,000 buyers', from which the memory of each is judged.
 const NEARLY_ALL: f64 = 900.0;
 
 /// A `timesale bench` by its flags, of which the last counts.
@@ -39,6 +39,16 @@ const NEARLY_ALL: f64 = 900.0;
 struct Line {
     #[command(flatten)]
     plan: Plan,
+}
+
+/// What 1,000 buyers at once cost a host in memory, twice; in bytes.
+struct Memory {
+    idle: f64,
+    /// For each call in flight, the first time; none where they were never seen.
+    each: Option<f64>,
+    rested: f64,
+    after: f64,
+    reports: [Report; 2],
 }
 
 /// What all rows share.
@@ -251,7 +261,39 @@ impl Targets {
         Ok(())
     }
 
+    /// What an instance takes is what a call of v1 takes beyond one of its twin, each on a host that has served nobody.
     async fn memory(&mut self) -> anyhow::Result<()> {
+        let own = self.memory_of_calls("v1").await?;
+        let twin = self.memory_of_calls("native-v1").await?;
+        let kib = |each: Option<f64>| each.map(|bytes| bytes / 1024.0);
+        let each = match (kib(own.each), kib(twin.each)) {
+            (Some(own), Some(twin)) => format!(
+                "{:.0} KiB ({own:.0} KiB for a call with its connection, {twin:.0} KiB for its twin's)",
+                own - twin
+            ),
+            _ => "not seen".to_owned(),
+        };
+        let mib = |bytes: f64| bytes / f64::from(1 << 20);
+        let ours = |_: &[Report]| {
+            Some(format!(
+                "{each}; idle {:.0} MiB; after 1,000 calls {:.0} MiB, and again {:.0} MiB ({:+.0} %)",
+                mib(own.idle),
+                mib(own.rested),
+                mib(own.after),
+                (own.after / own.rested - 1.0) * 100.0
+            ))
+        };
+        let row = Measured::of_load(
+            "memory per live instance; host idle; after 1,000 concurrent calls",
+            "≤ 64 KiB; report; back to within 10 %",
+            ours,
+            own.reports.into_iter().chain(twin.reports).collect(),
+        );
+        self.table.add(row);
+        Ok(())
+    }
+
+    async fn memory_of_calls(&self, version: &str) -> anyhow::Result<Memory> {
         let calls = [
             ("TIMESALE_CALLS_MAX", "1000"),
             ("TIMESALE_PERMIT_WAIT_MS", "5000"),
@@ -261,57 +303,33 @@ impl Targets {
         ];
         let host = self.host(&[], &calls).await?;
         let idle = host.resident_bytes().await?;
-        let flags = "--versions v1 --buyers 1000 --rounds 1 --warmup-seconds 0";
+        let flags = format!("--versions {version} --buyers 1000 --rounds 1 --warmup-seconds 0");
         let sampled = async {
-            let mut most = (0.0_f64, 0.0_f64);
             loop {
-                if let Ok(sample) = host.instances_and_resident_bytes().await
-                    && sample.0 > most.0
+                if let Ok((calls, bytes)) = host.calls_and_resident_bytes().await
+                    && calls >= NEARLY_ALL
                 {
-                    most = sample;
-                }
-                if most.0 >= NEARLY_ALL {
-                    return most;
+                    return (bytes - idle) / calls;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let (first, most) = tokio::join!(
-            self.load(&host, flags),
+        let (first, each) = tokio::join!(
+            self.load(&host, &flags),
             tokio::time::timeout(Duration::from_secs(30), sampled)
         );
         let rested = host.resident_bytes().await?;
         // What the first calls left warm is there already: what rises now leaks.
-        let second = self.load(&host, flags).await?;
+        let second = self.load(&host, &flags).await?;
         let after = host.resident_bytes().await?;
-        let mib = |bytes: f64| bytes / f64::from(1 << 20);
-        let each = most.map_or_else(
-            |_| "not seen".to_owned(),
-            |(instances, bytes)| {
-                format!(
-                    "at most {:.0} KiB, connection and task with it",
-                    (bytes - idle) / instances / 1024.0
-                )
-            },
-        );
-        let ours = |_: &[Report]| {
-            Some(format!(
-                "{each}; idle {:.0} MiB; after 1,000 calls {:.0} MiB, and again {:.0} MiB ({:+.0} %)",
-                mib(idle),
-                mib(rested),
-                mib(after),
-                (after / rested - 1.0) * 100.0
-            ))
-        };
-        let row = Measured::of_load(
-            "memory per live instance; host idle; after 1,000 concurrent calls",
-            "≤ 64 KiB; report; back to within 10 %",
-            ours,
-            vec![first?, second],
-        );
-        self.table.add(row);
         host.stop().await;
-        Ok(())
+        Ok(Memory {
+            idle,
+            each: each.ok(),
+            rested,
+            after,
+            reports: [first?, second],
+        })
     }
 
     async fn postgres(&mut self) -> anyhow::Result<()> {

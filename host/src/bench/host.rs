@@ -16,9 +16,7 @@ use tokio::{
 
 use super::client::{Address, Client};
 use crate::telemetry::{
-    catalogue::{
-        CALLS_IN_FLIGHT, PROCESS_CPU, PURCHASES, QUEUE_LENGTH, STRATEGY_INFO, WASM_INSTANCES,
-    },
+    catalogue::{CALLS_IN_FLIGHT, PROCESS_CPU, PURCHASES, QUEUE_LENGTH, STRATEGY_INFO},
     exposition,
 };
 
@@ -98,15 +96,15 @@ impl Host {
 
     /// Memory that the host has in use, in bytes.
     pub async fn resident_bytes(&self) -> anyhow::Result<f64> {
-        Ok(self.instances_and_resident_bytes().await?.1)
+        Ok(self.calls_and_resident_bytes().await?.1)
     }
 
-    /// Component instances that live now, and the host's memory with them, in bytes.
-    pub async fn instances_and_resident_bytes(&self) -> anyhow::Result<(f64, f64)> {
+    /// Calls in flight, and the host's memory with them, in bytes.
+    pub async fn calls_and_resident_bytes(&self) -> anyhow::Result<(f64, f64)> {
         let scrape = self.scrape().await?;
         let sum = |name: &str| scrape.sum(name, &[]).with_context(|| format!("no {name}"));
         Ok((
-            sum(WASM_INSTANCES.name)?,
+            sum(CALLS_IN_FLIGHT.name)?,
             sum("process_resident_memory_bytes")?,
         ))
     }
