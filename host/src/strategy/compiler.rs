@@ -26,7 +26,7 @@ use super::engine::{self, Refused, one_line};
 
 /// How long a component may be compiled.
 const COMPILE_MAX: Duration = Duration::from_secs(60);
-/// Bytes that a compiler may have: some 200 MiB go on 10 MiB of a scripting language's runtime.
+/// Bytes that a compiler may have, of which its allocator takes the first half at once.
 const MEMORY_MAX_BYTES: u64 = 2 << 30;
 /// How far a compiler stands behind whatever else wants a processor: as far as it goes.
 const NICENESS: i32 = 19;

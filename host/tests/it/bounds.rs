@@ -149,8 +149,8 @@ async fn a_full_queue_turns_away_and_leaves_the_key_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_of_a_strategy_here_grows_its_memory_not_even_a_full_batch() {
     const MEMORY_MAX_BYTES: u64 = 8 << 20;
-    /// A page for the stack, and one for data and the SDK's arena.
-    const BEGINS_WITH_BYTES: u64 = 2 << 16;
+    /// A page for the stack, the data and the SDK's arena.
+    const BEGINS_WITH_BYTES: u64 = 1 << 16;
     let setup = Setup::new().set("TIMESALE_MEMORY_MAX_BYTES", MEMORY_MAX_BYTES);
     let host = setup.start().await;
     let sale = host.shop.sale(1_000).await;

@@ -87,7 +87,7 @@ fn a_compiler_keeps_to_its_memory() {
     let output = compile(cache.path(), &component, 8 << 20);
     assert!(!output.status.success(), "8 MiB were enough");
     assert_eq!(compiled(cache.path()), BTreeMap::new());
-    let output = compile(cache.path(), &component, 1 << 30);
+    let output = compile(cache.path(), &component, 2 << 30);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(compiled(cache.path()).len(), 1);
 }
