@@ -30,8 +30,8 @@ const COMPILE_MAX: Duration = Duration::from_secs(60);
 const MEMORY_MAX_BYTES: u64 = 2 << 30;
 /// How far a compiler stands behind whatever else wants a processor: as far as it goes.
 const NICENESS: i32 = 19;
-/// Of what a compiler says about a failure, so much is told.
-const SAID_MAX_BYTES: usize = 2_000;
+/// Characters of what a compiler says about a failure that are told.
+const SAID_MAX: usize = 2_000;
 /// This program, even where another has taken its place on disk.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
@@ -88,7 +88,8 @@ impl Compiler {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let said: String = said.trim().chars().take(SAID_MAX_BYTES).collect();
+        let said = said.trim().replace('\n', " ");
+        let said: String = said.chars().take(SAID_MAX).collect();
         Err(Refused::Compile(match output.status.signal() {
             None => said,
             Some(signal) => format!(

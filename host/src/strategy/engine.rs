@@ -24,6 +24,7 @@ use crate::{
         Limits,
         grants::{self, Capability},
     },
+    desired::Digest,
 };
 
 /// How often guests are made to yield.
@@ -52,6 +53,8 @@ pub struct Engine {
 
 /// A component that can be instantiated.
 pub struct Compiled {
+    /// Names the component.
+    pub digest: Digest,
     /// The component, linked.
     pub pre: StrategyPre<CallState>,
     /// The interfaces that it imports, all of the contract.
@@ -194,8 +197,8 @@ impl Engine {
     fn link(&self, bytes: &[u8], began: Instant) -> Result<Compiled, Refused> {
         let component = Component::from_binary(&self.wasm, bytes)
             .map_err(|error| Refused::Compile(one_line(&error)))?;
-        Step::Compile.done();
         let compiling = began.elapsed();
+        Step::Compile.done();
         let interface = component.component_type();
         let imports: Vec<String> = interface
             .imports(&self.wasm)
@@ -211,11 +214,13 @@ impl Engine {
             .instantiate_pre(&component)
             .and_then(StrategyPre::new)
             .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
+        let linking = began.elapsed().saturating_sub(compiling);
         Step::Link.done();
         Ok(Compiled {
+            digest: Digest::of(bytes),
             pre,
             compiling,
-            linking: began.elapsed().saturating_sub(compiling),
+            linking,
             imports,
             exports,
         })

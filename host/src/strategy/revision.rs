@@ -146,7 +146,6 @@ impl Revision {
         grants: Grants,
         means: &Means,
     ) -> Result<Self, Refused> {
-        let digest = Digest::of(&bytes);
         let compiled = means.engine.compile(bytes).await?;
         let wanted = Capability::ALL.into_iter().filter(|it| compiled.wants(*it));
         if let Some(kept) = wanted.into_iter().find(|it| !grants.allows(*it)) {
@@ -154,10 +153,10 @@ impl Revision {
         }
         let mut revision = Self {
             version,
-            id: digest.revision(),
-            digest,
-            operation: String::new(),
+            id: compiled.digest.revision(),
             needs: compiled.needs(),
+            digest: compiled.digest,
+            operation: String::new(),
             grants: Arc::new(grants),
             component: compiled.pre,
             imports: compiled.imports,

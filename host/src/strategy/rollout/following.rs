@@ -11,9 +11,10 @@ use super::Rollout;
 use crate::{
     backend::BackendError,
     desired::{Desired, Digest, Stored},
+    domain::Version,
     strategy::{
         Strategy,
-        pipeline::NotProven,
+        pipeline::{NotProven, Proven},
         registry::Full,
         revision::Revision,
         slots::{Selling, Slots},
@@ -54,7 +55,7 @@ pub(super) enum Behind {
 
 impl Followed {
     /// Notes that a component was proven on this host, under these grants.
-    pub fn note_proven(&mut self, digest: &Digest, grants: &str) {
+    fn note_proven(&mut self, digest: &Digest, grants: &str) {
         self.proven.push((digest.clone(), grants.to_owned()));
     }
 
@@ -186,29 +187,53 @@ impl Rollout {
         stored: &Stored,
         digest: &Digest,
     ) -> Result<Arc<Revision>, Behind> {
-        let slots = self.registry.get(stored.version.as_str());
-        let slots = slots.map(|strategy| strategy.slots());
+        let version = &stored.version;
         let grants = &stored.desired.grants;
-        if let Some(revision) = slots.as_ref().and_then(|it| it.find(digest, grants)) {
+        if let Some(strategy) = self.registry.get(version.as_str())
+            && let Some(revision) = strategy.slots().find(digest, grants)
+        {
             return Ok(Arc::clone(revision));
         }
-        let database = &self.means.backends.database;
-        let bytes = database.component(&stored.version, digest).await?;
-        let bytes = bytes.ok_or_else(|| Behind::NoComponent(digest.clone()))?;
+        let bytes = self.component(version, digest).await?;
         let operation = Some(stored.desired.operation.as_str());
-        if followed.is_proven(digest, grants) {
-            let loaded = self
-                .pipeline
-                .load(&stored.version, bytes, grants, operation);
-            return Ok(loaded.await?.revision);
-        }
-        let live = slots.as_ref().map(|slots| &slots.live);
+        let proven = if followed.is_proven(digest, grants) {
+            self.pipeline.load(version, bytes, grants, operation).await
+        } else {
+            self.prove(followed, version, bytes, grants, operation)
+                .await
+        };
+        Ok(proven?.revision)
+    }
+
+    /// The bytes of a component that a wish names.
+    pub(super) async fn component(
+        &self,
+        version: &Version,
+        digest: &Digest,
+    ) -> Result<Vec<u8>, Behind> {
+        let bytes = self.means.backends.database.component(version, digest);
+        bytes
+            .await?
+            .ok_or_else(|| Behind::NoComponent(digest.clone()))
+    }
+
+    /// Proves a component under these grants, beside what is live here, and notes that it was.
+    pub(super) async fn prove(
+        &self,
+        followed: &mut Followed,
+        version: &Version,
+        bytes: Vec<u8>,
+        grants: &str,
+        operation: Option<&str>,
+    ) -> Result<Proven, NotProven> {
+        let strategy = self.registry.get(version.as_str());
+        let live = strategy.map(|strategy| Arc::clone(&strategy.slots().live));
         let proven = self
             .pipeline
-            .prove(&stored.version, bytes, grants, operation, live);
-        let revision = proven.await?.revision;
-        followed.note_proven(digest, grants);
-        Ok(revision)
+            .prove(version, bytes, grants, operation, live.as_ref())
+            .await?;
+        followed.note_proven(&proven.revision.digest, grants);
+        Ok(proven)
     }
 
     /// Every version, with why this host does not run its wish, where that is so.

@@ -12,7 +12,6 @@ use super::{
     Rollout,
     changes::Turn,
     folder::{Folder, State},
-    following::Behind,
     outcome::{Action, Undone},
 };
 use crate::{
@@ -113,21 +112,19 @@ impl Rollout {
             return Ok(());
         }
         let by = format!("the file {}", self.grants_file.display());
-        let before = as_json(&stored.desired.grants);
-        let after = as_json(section);
-        let live = stored.desired.live.digest.revision();
         let undone = match self.try_grant(turn, &stored, section, &by).await {
             Ok(()) => return Ok(()),
             Err(undone) => undone,
         };
         if let Undone::NotProven(refused) = &undone {
             let evidence = json!({
-                "before": before,
-                "after": after,
+                "before": as_json(&stored.desired.grants),
+                "after": as_json(section),
                 "step": refused.step,
                 "finding": refused.finding,
                 "probe": refused.probe,
             });
+            let live = stored.desired.live.digest.revision();
             let line = AuditLine {
                 from: Some(live.clone()),
                 to: Some(live),
@@ -149,21 +146,13 @@ impl Rollout {
         // Before anything is compiled.
         let desired = before.grant(section)?;
         let digest = &desired.live.digest;
-        let database = &self.means.backends.database;
-        let bytes = database.component(version, digest).await?;
-        let bytes = bytes.ok_or_else(|| Behind::NoComponent(digest.clone()))?;
-        let slots = self.registry.get(version.as_str());
-        let slots = slots.map(|strategy| strategy.slots());
-        let live = slots.as_ref().map(|slots| &slots.live);
+        let bytes = self.component(version, digest).await?;
         let operation = Some(before.operation.as_str());
+        let Turn(followed) = &mut turn;
+        let proven = self.prove(followed, version, bytes, section, operation);
         let Proven {
             revision, probe, ..
-        } = self
-            .pipeline
-            .prove(version, bytes, section, operation, live)
-            .await?;
-        let Turn(followed) = &mut turn;
-        followed.note_proven(digest, section);
+        } = proven.await?;
         let evidence = json!({
             "before": as_json(&before.grants),
             "after": as_json(section),

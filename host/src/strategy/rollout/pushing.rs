@@ -95,19 +95,12 @@ impl Rollout {
         wish("")?;
         let known = stored.map(|stored| stored.desired.operation.as_str());
         let bytes = component.bytes.clone();
-        let slots = self.registry.get(version.as_str());
-        let slots = slots.map(|strategy| strategy.slots());
-        let live = slots.as_ref().map(|slots| &slots.live);
+        let Turn(followed) = turn;
         let Proven {
             revision,
             steps,
             probe,
-        } = self
-            .pipeline
-            .prove(version, bytes, &grants, known, live)
-            .await?;
-        let Turn(followed) = turn;
-        followed.note_proven(&placed.digest, &grants);
+        } = self.prove(followed, version, bytes, &grants, known).await?;
         let desired = wish(&revision.operation)?;
         let mut evidence = self.line(version, Action::Push, by, json!({ "probe": probe }));
         evidence.to = Some(placed.digest.revision());
