@@ -245,7 +245,7 @@ pub struct Limits {
     #[arg(long, env = "TIMESALE_BACKLOG_MAX", default_value_t = 100_000)]
     pub backlog_max: u64,
     /// Requests that one settle call decides.
-    #[arg(long, env = "TIMESALE_SETTLE_BATCH_MAX", default_value_t = 64)]
+    #[arg(long, env = "TIMESALE_SETTLE_BATCH_MAX", default_value_t = 256)]
     pub settle_batch_max: u32,
     /// How often a strategy may fail at a single request before it goes to the dead letters.
     #[arg(long, env = "TIMESALE_SETTLE_ATTEMPTS_MAX", default_value_t = 3)]

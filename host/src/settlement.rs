@@ -5,7 +5,7 @@
 //! `app` starts one and stops it between two batches.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -155,15 +155,13 @@ impl Settlement {
             .map(|(request, _)| request.id.clone())
             .collect();
         let decided = self.backends.database.decisions(&ids).await?;
-        let mut open: Vec<(Request, &Record)> = Vec::with_capacity(batch.len());
-        for (entry, decision) in batch.into_iter().zip(decided) {
+        let mut seen = HashSet::with_capacity(batch.len());
+        let entries = batch.into_iter().zip(ids).zip(decided);
+        Ok(entries
             // A request that was handed in twice is settled once.
-            let twice = open.iter().any(|(request, _)| request.id == entry.0.id);
-            if decision.is_none() && !twice {
-                open.push(entry);
-            }
-        }
-        Ok(open)
+            .filter(|((_, id), decision)| decision.is_none() && seen.insert(id.clone()))
+            .map(|((entry, _), _)| entry)
+            .collect())
     }
 
     /// Has the strategy decide a batch; returns what it failed at.

@@ -19,7 +19,7 @@ use talc::cell::TalcSyncCell;
 use talc::source::Source;
 use talc::wasm::WasmBinning;
 
-/// Bytes that are there without growth: a purchase takes some 2 KiB, a batch to settle some 20 KiB, and with the stack and the data of a usual strategy they fit one page.
+/// Bytes that are there without growth: a purchase takes some 2 KiB, a batch of 64 to settle some 20 KiB, and with the stack and the data of a usual strategy they fit one page; a larger batch grows, which costs each of its requests next to nothing.
 const ARENA_BYTES: usize = 32 << 10;
 /// Bytes of a page, in which memory grows.
 const PAGE_BYTES: usize = 64 << 10;

@@ -1,6 +1,6 @@
 //! Settlement of what a subject accepted, or another revision in its stead.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{End, Subject};
 use crate::{
@@ -97,13 +97,12 @@ impl Subject {
         let requests: Vec<Request> = requests.collect();
         let ids: Vec<_> = requests.iter().map(|request| request.id.clone()).collect();
         let decided = self.scratch.means.backends.database.decisions(&ids).await?;
-        let mut open: Vec<Request> = Vec::with_capacity(requests.len());
-        for (request, decision) in requests.into_iter().zip(decided) {
-            if decision.is_none() && open.iter().all(|seen| seen.id != request.id) {
-                open.push(request);
-            }
-        }
-        Ok(open)
+        let mut seen = HashSet::with_capacity(requests.len());
+        let asked = requests.into_iter().zip(ids).zip(decided);
+        Ok(asked
+            .filter(|((_, id), decision)| decision.is_none() && seen.insert(id.clone()))
+            .map(|((request, _), _)| request)
+            .collect())
     }
 
     /// Has the revision settle a batch; false where it met a lock, and the batch is to be settled again.
