@@ -14,13 +14,13 @@ use crate::{bench, domain::Version, plugin::PluginCommand, strategy::compiler::C
 /// The build: package version, contract version and commit.
 pub const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
-    " (contract timesale:strategy@0.1.0, commit ",
+    " (contract timesale:strategy@0.1.1, commit ",
     env!("TIMESALE_COMMIT"),
     ")"
 );
 
 /// The version of the contract that this host runs.
-pub const CONTRACT_VERSION: &str = "0.1.0";
+pub const CONTRACT_VERSION: &str = "0.1.1";
 
 /// Runs flash-sale strategies written as WebAssembly components.
 #[derive(Debug, Parser)]

@@ -25,21 +25,16 @@ pub async fn order(
     fence: Option<u64>,
 ) -> Result<Order, Stop> {
     let transaction = HostTransaction::new(call).await?;
-    let handle = || Resource::new_borrow(transaction.rep());
-    let placed = async {
-        let sale = call.lock_sale(handle(), request.sale_id).await??;
+    let handle = Resource::new_borrow(transaction.rep());
+    let locked = async {
+        let sale = call.lock_sale(handle, request.sale_id).await??;
         check(sale, request)?;
-        let order = call.place_order(handle(), request.handle, fence).await??;
-        Ok(order)
+        Ok(())
     };
-    match placed.await {
-        Ok(order) => {
-            call.commit(transaction).await??;
-            Ok(order)
-        }
-        Err(stop) => {
-            HostTransaction::drop(call, transaction).await?;
-            Err(stop)
-        }
+    if let Err(stop) = locked.await {
+        HostTransaction::drop(call, transaction).await?;
+        return Err(stop);
     }
+    let placed = call.place_and_commit(transaction, request.handle, fence);
+    Ok(placed.await??)
 }

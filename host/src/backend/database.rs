@@ -391,6 +391,19 @@ impl Transaction {
         either!(self, it => it.place_order(request, settling, fence, now).await)
     }
 
+    /// Places the order for a request, makes it durable and visible, and ends the transaction, all in one trip; for a transaction that has placed none.
+    ///
+    /// After an error other than `LockLost` and `Duplicate` it may be durable or not.
+    pub async fn place_and_commit(
+        self,
+        request: &Request,
+        settling: &RevisionId,
+        fence: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Result<Order, Rejection>, BackendError> {
+        either!(self, it => it.place_and_commit(request, settling, fence, now).await)
+    }
+
     /// Makes the transaction durable and visible; after an error it may be durable or not.
     pub async fn commit(self) -> Result<(), BackendError> {
         either!(self, it => it.commit().await)

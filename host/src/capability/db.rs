@@ -40,6 +40,11 @@ pub struct OpenTransaction {
 }
 
 impl OpenTransaction {
+    /// Has it fenced by a lock that was granted at that moment, where it was by one.
+    fn fenced_by(&mut self, granted: Option<Instant>) {
+        self.fenced_since = [self.fenced_since, granted].into_iter().flatten().min();
+    }
+
     /// How long it has been open.
     pub fn age(&self) -> Duration {
         self.since.elapsed()
@@ -152,18 +157,9 @@ impl HostTransaction for CallState {
     ) -> wasmtime::Result<Result<types::Order, types::Refusal>> {
         let handle = self.table.get(&handle)?.id;
         let mut observed = self.observe(Function::PlaceOrder)?;
-        let Some(asked) = observed.call.request(request).cloned() else {
-            return Ok(Err(failed(observed.refuse_use("a handle is unknown"))));
-        };
-        observed.attempt(request);
-        let fenced_since = match fence.map(|token| observed.call.lock_granted(token)) {
-            Some(None) => {
-                return Ok(Err(failed(observed.refuse_use(
-                    "the fence is no token of a lock that this call holds",
-                ))));
-            }
-            Some(granted) => granted,
-            None => None,
+        let (asked, granted) = match observed.asked(request, fence) {
+            Ok(asked) => asked,
+            Err(rule) => return Ok(Err(failed(observed.refuse_use(rule)))),
         };
         if let Err(error) = observed.begin(handle).await {
             return Ok(Err(failed(error.end(observed))));
@@ -172,10 +168,7 @@ impl HostTransaction for CallState {
         let Some(open) = observed.call.transaction.as_mut() else {
             return Ok(Err(failed(observed.refuse_use(NOT_OPEN))));
         };
-        open.fenced_since = [open.fenced_since, fenced_since]
-            .into_iter()
-            .flatten()
-            .min();
+        open.fenced_by(granted);
         let placed = open
             .transaction
             .place_order(&asked, &revision, fence, domain::now())
@@ -184,20 +177,48 @@ impl HostTransaction for CallState {
         match &placed {
             Ok(Ok(order)) => open.placed.push((request, order.clone())),
             Ok(Err(rejection)) if !alone => open.rejected.push((request, *rejection)),
-            Ok(Err(_)) | Err(_) => {}
+            Ok(Err(rejection)) => observed.call.note_rejection(request, *rejection),
+            Err(error) => note_duplicate(observed.call, &[request], Some(error)),
         }
-        note_duplicate(observed.call, &[request], placed.as_ref().err());
-        match placed {
-            Ok(Err(rejection)) => {
-                if alone {
-                    observed.call.note_rejection(request, rejection);
-                }
-                observed.reject();
-                Ok(Err(types::Refusal::Rejected(rejection.into())))
-            }
-            Ok(Ok(order)) => Ok(observed.finish(Ok((&order).into())).map_err(failed)),
-            Err(error) => Ok(observed.finish(Err(error)).map_err(failed)),
+        Ok(observed.finish_placing(placed))
+    }
+
+    async fn place_and_commit(
+        &mut self,
+        handle: Resource<TransactionHandle>,
+        request: types::RequestHandle,
+        fence: Option<u64>,
+    ) -> wasmtime::Result<Result<types::Order, types::Refusal>> {
+        let handle = self.table.delete(handle)?.id;
+        let mut observed = self.observe(Function::PlaceAndCommit)?;
+        let (asked, granted) = match observed.asked(request, fence) {
+            Ok(asked) => asked,
+            Err(rule) => return Ok(Err(failed(observed.refuse_use(rule)))),
+        };
+        if let Err(error) = observed.begin(handle).await {
+            return Ok(Err(failed(error.end(observed))));
         }
+        let Some(mut open) = observed.call.transaction.take() else {
+            return Ok(Err(failed(observed.refuse_use(NOT_OPEN))));
+        };
+        open.fenced_by(granted);
+        if !open.placed.is_empty() {
+            open.roll_back().await;
+            return Ok(Err(failed(observed.refuse_use(
+                "the transaction has placed an order before: commit by itself",
+            ))));
+        }
+        let Some(open) = observed.in_time(open).await else {
+            let lost = observed.fail(ErrorKind::LockLost, types::Failure::LockLost);
+            return Ok(Err(failed(lost)));
+        };
+        let placed = observed.place_and_commit(open, &asked, fence).await;
+        match &placed {
+            Ok(Ok(order)) => observed.note_decision(request, &Ok(order.clone())),
+            Ok(Err(rejection)) => observed.call.note_rejection(request, *rejection),
+            Err(error) => note_duplicate(observed.call, &[request], Some(error)),
+        }
+        Ok(observed.finish_placing(placed))
     }
 
     async fn commit(
@@ -210,21 +231,10 @@ impl HostTransaction for CallState {
             // It never began: there is nothing to commit.
             return Ok(observed.finish(Ok(())));
         };
-        let (hold, bound) = (open.age(), observed.call.limits().transaction_hold());
-        observed
-            .call
-            .note_limit(LimitName::TransactionHold, hold, bound);
-        let bound = observed.call.limits().lock_hold();
-        if let (Some(granted), Some(bound)) = (open.fenced_since, bound) {
-            let held = granted.elapsed();
-            observed.call.note_limit(LimitName::LockHold, held, bound);
-            if held > bound {
-                open.roll_back().await;
-                return Ok(Err(
-                    observed.fail(ErrorKind::LockLost, types::Failure::LockLost)
-                ));
-            }
-        }
+        let Some(open) = observed.in_time(open).await else {
+            let lost = observed.fail(ErrorKind::LockLost, types::Failure::LockLost);
+            return Ok(Err(lost));
+        };
         let committed = observed.commit(open).await;
         Ok(observed.finish(committed))
     }
@@ -261,6 +271,77 @@ impl NotBegun {
 }
 
 impl Observed<'_> {
+    /// The request that a handle means, and since when the lock is held whose token the fence is; or the rule that the guest broke.
+    fn asked(
+        &mut self,
+        handle: u32,
+        fence: Option<u64>,
+    ) -> Result<(Request, Option<Instant>), &'static str> {
+        let asked = self.call.request(handle).cloned();
+        let asked = asked.ok_or("a handle is unknown")?;
+        self.attempt(handle);
+        let granted = fence.map(|token| self.call.lock_granted(token));
+        match granted {
+            Some(None) => Err("the fence is no token of a lock that this call holds"),
+            Some(granted) => Ok((asked, granted)),
+            None => Ok((asked, None)),
+        }
+    }
+
+    /// The transaction, where it may be committed: none where a lock that fences it was held for too long, and then it is rolled back.
+    async fn in_time(&mut self, open: OpenTransaction) -> Option<OpenTransaction> {
+        let limits = self.call.limits();
+        let (hold, bound) = (open.age(), limits.transaction_hold());
+        self.call
+            .note_limit(LimitName::TransactionHold, hold, bound);
+        if let (Some(granted), Some(bound)) = (open.fenced_since, limits.lock_hold()) {
+            let held = granted.elapsed();
+            self.call.note_limit(LimitName::LockHold, held, bound);
+            if held > bound {
+                open.roll_back().await;
+                return None;
+            }
+        }
+        Some(open)
+    }
+
+    /// Places and commits; where the answer was lost, the request's id tells what became of it.
+    async fn place_and_commit(
+        &mut self,
+        open: OpenTransaction,
+        asked: &Request,
+        fence: Option<u64>,
+    ) -> Result<Result<Order, Rejection>, BackendError> {
+        let revision = &self.call.task.revision;
+        let placed = open
+            .transaction
+            .place_and_commit(asked, revision, fence, domain::now())
+            .await;
+        if let Ok(_) | Err(BackendError::LockLost | BackendError::Duplicate) = &placed {
+            return placed;
+        }
+        let ids = std::slice::from_ref(&asked.id);
+        match self.backends().database.decisions(ids).await?.pop() {
+            Some(Some(Decision::Ordered(order))) => Ok(Ok(order)),
+            _ => placed,
+        }
+    }
+
+    /// Ends the placing of an order.
+    fn finish_placing(
+        self,
+        placed: Result<Result<Order, Rejection>, BackendError>,
+    ) -> Result<types::Order, types::Refusal> {
+        match placed {
+            Ok(Err(rejection)) => {
+                self.reject();
+                Err(types::Refusal::Rejected(rejection.into()))
+            }
+            Ok(Ok(order)) => self.finish(Ok((&order).into())).map_err(failed),
+            Err(error) => self.finish(Err(error)).map_err(failed),
+        }
+    }
+
     /// Begins the handle's transaction, unless it is open already.
     async fn begin(&mut self, handle: u32) -> Result<(), NotBegun> {
         match &self.call.transaction {

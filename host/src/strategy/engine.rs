@@ -107,7 +107,7 @@ pub enum Refused {
     #[error("it imports `{0}`, and the operator's {file} does not grant it", file = grants::FILE_NAME)]
     NotGranted(&'static str),
     /// A component of another world.
-    #[error("it is not a component of world timesale:strategy/strategy@0.1.0: {0}")]
+    #[error("it is not a component of world timesale:strategy/strategy@0.1.1: {0}")]
     OtherWorld(String),
     /// It cannot be compiled within the engine's bounds.
     #[error("it does not compile: {0}")]

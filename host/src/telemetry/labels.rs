@@ -235,6 +235,8 @@ functions! {
     PlaceOrder = "db" "transaction.place-order",
     /// `db.transaction.commit`
     Commit = "db" "transaction.commit",
+    /// `db.transaction.place-and-commit`
+    PlaceAndCommit = "db" "transaction.place-and-commit",
     /// A transaction that is dropped before its commit.
     Rollback = "db" "transaction.drop",
     /// `redis.get`

@@ -117,7 +117,7 @@ async fn a_bad_component_is_refused_with_its_reason_and_the_others_serve() {
         (
             "other-world",
             other_world.unwrap(),
-            &["not a component of world timesale:strategy/strategy@0.1.0"],
+            &["not a component of world timesale:strategy/strategy@0.1.1"],
         ),
         (
             "with-wasi",
@@ -217,7 +217,7 @@ async fn the_binary_names_its_version_its_contract_and_its_commit() {
     let expected = concat!(
         "timesale ",
         env!("CARGO_PKG_VERSION"),
-        " (contract timesale:strategy@0.1.0, commit "
+        " (contract timesale:strategy@0.1.1, commit "
     );
     assert!(lines[0].starts_with(expected), "{}", lines[0]);
 }

@@ -56,9 +56,7 @@ fn order(request: &Request, fence: u64) -> Result<Order, Refusal> {
     let transaction = Transaction::new();
     let sale = transaction.lock_sale(request.sale_id)?;
     rules::check(sale, request)?;
-    let order = transaction.place_order(request.handle, Some(fence))?;
-    Transaction::commit(transaction)?;
-    Ok(order)
+    Transaction::place_and_commit(transaction, request.handle, Some(fence))
 }
 
 /// The pieces left when the cache was written, if it can be read: without it the purchase only takes longer.

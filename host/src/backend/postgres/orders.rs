@@ -1,6 +1,6 @@
 //! Orders and refusals: placed, made final, looked up, always by the batch.
 //!
-//! A batch is one statement however long it is: the database's function `purchase` locks the sales, judges, inserts and answers, and the commit comes with it.
+//! A batch is one statement however long it is: the database's function `purchase`, or `purchase_one` for a single request, locks the sales, judges, inserts and answers, and the commit comes with it.
 //! One hot sale is sold by one row; it is the batch that makes it fast.
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub struct Terms<'a> {
     pub now: Timestamp,
 }
 
-/// What the function `purchase` says of a request.
+/// What the database says of a request.
 #[derive(Debug)]
 pub enum Verdict {
     /// Its order, placed just now.
@@ -150,36 +150,76 @@ impl Postgres {
     }
 }
 
-/// The call of the database's function `purchase` for these requests, each id once; a row for each, in their order.
+/// The call of the database that places these requests, each id once; a row for each, in their order.
 pub fn purchase<'q>(
     requests: &[&'q Request],
     terms: &Terms<'q>,
 ) -> Query<'q, sqlx::Postgres, PgArguments> {
-    let keys = requests
-        .iter()
-        .map(|request| request.key.filter(|_| !terms.refusals_are_final));
-    sqlx::query("SELECT * FROM purchase($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
-        .bind(each(requests, |request| request.id.0.as_str()))
-        .bind(each(requests, |request| request.sale_id))
-        .bind(each(requests, |request| request.user_id))
-        .bind(each(requests, |request| i64::from(request.quantity)))
-        .bind(each(requests, |request| {
-            request.accepted_at.as_millisecond()
-        }))
-        .bind(each(requests, |request| request.version.as_str()))
-        .bind(each(requests, |request| request.revision.0.as_str()))
-        .bind(keys.map(|key| key.map(|key| key.0)).collect::<Vec<_>>())
+    let key = |request: &Request| request.key.filter(|_| !terms.refusals_are_final);
+    let asked = match requests {
+        [request] => sqlx::query(
+            "SELECT * FROM purchase_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(request.id.0.as_str())
+        .bind(request.sale_id)
+        .bind(request.user_id)
+        .bind(i64::from(request.quantity))
+        .bind(request.accepted_at.as_millisecond())
+        .bind(request.version.as_str())
+        .bind(request.revision.0.as_str())
+        .bind(key(request).map(|key| key.0)),
+        _ => {
+            sqlx::query("SELECT * FROM purchase($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
+                .bind(each(requests, |request| request.id.0.as_str()))
+                .bind(each(requests, |request| request.sale_id))
+                .bind(each(requests, |request| request.user_id))
+                .bind(each(requests, |request| i64::from(request.quantity)))
+                .bind(each(requests, |request| {
+                    request.accepted_at.as_millisecond()
+                }))
+                .bind(each(requests, |request| request.version.as_str()))
+                .bind(each(requests, |request| request.revision.0.as_str()))
+                .bind(each(requests, |request| key(request).map(|key| key.0)))
+        }
+    };
+    asked
         .bind(terms.settling.0.as_str())
         .bind(terms.fence)
         .bind(terms.refusals_are_final)
         .bind(terms.now.as_millisecond())
 }
 
+/// The call of `purchase_one` as text without parameters, for a trip that carries more statements than it.
+///
+/// Numbers are written as they are and everything else as the hexadecimal digits of its bytes, so that nothing needs quotes.
+pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
+    let text = |text: &str| format!("convert_from('\\x{}', 'UTF8')", hex::encode(text));
+    let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
+    let key = request
+        .key
+        .map(|key| format!("'\\x{}'", hex::encode(key.0)));
+    let parameters = [
+        text(&request.id.0),
+        request.sale_id.to_string(),
+        request.user_id.to_string(),
+        request.quantity.to_string(),
+        request.accepted_at.as_millisecond().to_string(),
+        text(request.version.as_str()),
+        text(&request.revision.0),
+        or_null(key.filter(|_| !terms.refusals_are_final)),
+        text(&terms.settling.0),
+        or_null(terms.fence.map(|fence| fence.to_string())),
+        terms.refusals_are_final.to_string(),
+        terms.now.as_millisecond().to_string(),
+    ];
+    format!("SELECT * FROM purchase_one({})", parameters.join(", "))
+}
+
 fn each<'q, T>(requests: &[&'q Request], fact: impl Fn(&'q Request) -> T) -> Vec<T> {
     requests.iter().map(|request| fact(request)).collect()
 }
 
-/// Reads a row that `purchase` answered.
+/// Reads a row of the answer.
 pub fn verdict(row: &PgRow) -> sqlx::Result<Verdict> {
     let word: Option<&str> = row.try_get("verdict")?;
     let decided = rows::decision(row)?;

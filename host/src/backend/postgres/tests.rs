@@ -15,6 +15,8 @@ mod crowd;
 mod faults;
 #[path = "../sqlite/tests/keys.rs"]
 mod keys;
+#[path = "../sqlite/tests/one_step.rs"]
+mod one_step;
 #[path = "../sqlite/tests/purchases.rs"]
 mod purchases;
 mod schema;

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
 
 use super::fault::{failed, is_conflict, unavailable};
 use super::orders::{self, Terms, Verdict};
@@ -63,13 +64,7 @@ impl Transaction {
         now: Timestamp,
     ) -> Result<Result<Order, Rejection>, BackendError> {
         const OPERATION: &str = "place the order";
-        let fence = fence.map(rows::signed).transpose();
-        let terms = Terms {
-            settling,
-            fence: fence.map_err(failed(OPERATION))?,
-            refusals_are_final: false,
-            now,
-        };
+        let terms = terms(settling, fence, now).map_err(failed(OPERATION))?;
         self.enter(OPERATION)?;
         if !self.begun {
             self.run("BEGIN", OPERATION).await?;
@@ -81,17 +76,44 @@ impl Transaction {
             Err(error) if is_conflict(&error) => return Err(BackendError::Duplicate),
             Err(error) => return Err(failed(OPERATION)(error)),
         };
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound);
-        let verdict = row.and_then(orders::verdict).map_err(failed(OPERATION))?;
+        let verdict = verdict(&rows).map_err(failed(OPERATION))?;
         self.sound = true;
-        match verdict {
-            Verdict::Placed(order) => Ok(Ok(order)),
-            Verdict::Refused(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
-            Verdict::LockLost => Err(BackendError::LockLost),
-            Verdict::Decided(_) | Verdict::Taken | Verdict::Refused(Refusal::StrategyFailed) => {
-                Err(BackendError::Duplicate)
+        placed(verdict)
+    }
+
+    /// Places the order for a request, makes it durable and visible, and ends the transaction, all in one trip; for a transaction that has placed none.
+    ///
+    /// Judges and fails as `place_order` does.
+    /// After an error other than `LockLost` and `Duplicate` it may be durable or not: whoever called looks up the request.
+    pub async fn place_and_commit(
+        mut self,
+        request: &Request,
+        settling: &RevisionId,
+        fence: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Result<Order, Rejection>, BackendError> {
+        const OPERATION: &str = "place the order and commit";
+        let terms = terms(settling, fence, now).map_err(failed(OPERATION))?;
+        self.enter(OPERATION)?;
+        let place = orders::purchase_as_text(request, &terms);
+        // Where there is no order COMMIT ends a transaction that wrote nothing; after a fault the server does not come to it.
+        let commit = if self.begun { "; COMMIT" } else { "" };
+        let query = sqlx::raw_sql(AssertSqlSafe(place + commit));
+        let rows = match self.lease.fetch_all(query).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let conflict = is_conflict(&error);
+                if let Err(error) = self.rollback().await {
+                    tracing::debug!("what could not be placed was not rolled back: {error}");
+                }
+                return Err(match conflict {
+                    true => BackendError::Duplicate,
+                    false => failed(OPERATION)(error),
+                });
             }
-        }
+        };
+        self.lease.give_back();
+        placed(verdict(&rows).map_err(failed(OPERATION))?)
     }
 
     /// Makes the transaction durable and visible.
@@ -138,5 +160,31 @@ impl Transaction {
         }
         self.sound = false;
         Ok(())
+    }
+}
+
+/// A strategy's terms: its rejections are not final, and its orders take their requests' keys.
+fn terms(settling: &RevisionId, fence: Option<u64>, now: Timestamp) -> sqlx::Result<Terms<'_>> {
+    Ok(Terms {
+        settling,
+        fence: fence.map(rows::signed).transpose()?,
+        refusals_are_final: false,
+        now,
+    })
+}
+
+fn verdict(rows: &[PgRow]) -> sqlx::Result<Verdict> {
+    orders::verdict(rows.first().ok_or(sqlx::Error::RowNotFound)?)
+}
+
+/// What a verdict is to a strategy.
+fn placed(verdict: Verdict) -> Result<Result<Order, Rejection>, BackendError> {
+    match verdict {
+        Verdict::Placed(order) => Ok(Ok(order)),
+        Verdict::Refused(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
+        Verdict::LockLost => Err(BackendError::LockLost),
+        Verdict::Decided(_) | Verdict::Taken | Verdict::Refused(Refusal::StrategyFailed) => {
+            Err(BackendError::Duplicate)
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod catalogue;
 mod keys;
+mod one_step;
 mod purchases;
 mod schema;
 mod strategies;

@@ -70,6 +70,24 @@ impl Transaction {
         answer
     }
 
+    /// Places the order for a request, makes it durable and visible, and ends the transaction; for a transaction that has placed none.
+    ///
+    /// After an error other than `LockLost` and `Duplicate` it may be durable or not: whoever called looks up the request.
+    pub async fn place_and_commit(
+        mut self,
+        request: &Request,
+        settling: &RevisionId,
+        fence: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Result<Order, Rejection>, BackendError> {
+        let placed = self.place_order(request, settling, fence, now).await;
+        match &placed {
+            Ok(Ok(_)) => self.commit().await?,
+            Ok(Err(_)) | Err(_) => self.rollback().await?,
+        }
+        placed
+    }
+
     /// Makes the transaction durable and visible.
     ///
     /// After an error it may be durable or not: whoever called looks up the request.

@@ -271,7 +271,7 @@ async fn a_connection_that_breaks_under_a_batch_loses_and_doubles_nobody() -> Ou
 }
 
 /// Waits until so many sessions wait for a lock.
-async fn waiting_sessions(fixture: &Fixture, wanted: i64) -> Outcome {
+pub async fn waiting_sessions(fixture: &Fixture, wanted: i64) -> Outcome {
     let mut raw = fixture.raw().await?;
     let waiting = "SELECT count(DISTINCT pid) FROM pg_locks \
          WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'time_sales'::regclass)";

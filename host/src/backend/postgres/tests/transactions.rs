@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use super::faults::waiting_sessions;
 use super::{Fixture, Outcome, is_duplicate, settling};
 use crate::backend::BackendError;
 use crate::domain::Rejection;
@@ -244,5 +245,33 @@ async fn after_a_fault_or_a_dropped_statement_it_cannot_be_committed() -> Outcom
     assert_eq!(fixture.remaining(&sale).await?, 10);
     fixture.buy(&sound).await?;
     assert_eq!(fixture.remaining(&sale).await?, 9);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_whose_key_another_takes_at_the_same_moment_ends_its_transaction() -> Outcome {
+    let fixture = Fixture::with(|options| options.pool_max = 2).await?;
+    let sales = [fixture.sale(1).await?, fixture.sale(1).await?];
+    let [first, second] = &sales;
+    let mut winner = fixture.database.begin().await?;
+    let won = fixture.keyed("won", first, 1);
+    let placed = winner
+        .place_order(&won, &settling(), None, fixture.now)
+        .await?;
+    assert!(placed.is_ok(), "{placed:?}");
+    let loser = fixture.database.begin().await?;
+    let (lost, settling) = (fixture.keyed("lost", second, 1), settling());
+    let losing = loser.place_and_commit(&lost, &settling, None, fixture.now);
+    let (lost, won) = tokio::join!(losing, async {
+        waiting_sessions(&fixture, 1).await?;
+        winner.commit().await?;
+        Outcome::Ok(())
+    });
+    won?;
+    assert!(is_duplicate(&lost), "{lost:?}");
+    assert_eq!(fixture.database.connections(), [("postgres", 0, 2)]);
+    for (sale, left) in [(first, 0), (second, 1)] {
+        assert_eq!(fixture.remaining(sale).await?, left);
+    }
     Ok(())
 }
