@@ -1,6 +1,9 @@
 //! `redis`: shared memory and locks as strategies see them.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use wasmtime::component::Resource;
 
@@ -148,8 +151,11 @@ impl HostLock for CallState {
         let shortest = limits.lock_hold().unwrap_or_default();
         let lease = bounded(lease_ms, limits.lock_lease_ms).max(shortest);
         let backends = observed.backends();
-        let seed = backends.database.max_fence();
-        let grant = match backends.redis.acquire(&key, wait, lease, seed).await {
+        let granted = {
+            let seed = pin!(backends.database.max_fence());
+            backends.redis.acquire(&key, wait, lease, seed).await
+        };
+        let grant = match granted {
             Ok(Some(grant)) => grant,
             Ok(None) => {
                 return Ok(Err(

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use wasmtime::{
     Cache, CacheConfig, Config, Engine as WasmEngine, InstanceAllocationStrategy,
     PoolingAllocationConfig,
-    component::{Component, Linker},
+    component::{Component, ComponentExportIndex, Linker},
 };
 
 use super::{compiler::Compiler, pipeline::Step};
@@ -21,7 +21,7 @@ use crate::{
     backend::System,
     capability::{self, CallState, bindings::StrategyPre},
     config::{
-        Limits,
+        CONTRACT_VERSION, Limits,
         grants::{self, Capability},
     },
     desired::Digest,
@@ -57,6 +57,8 @@ pub struct Compiled {
     pub digest: Digest,
     /// The component, linked.
     pub pre: StrategyPre<CallState>,
+    /// Its export `purchase`.
+    pub purchase: ComponentExportIndex,
     /// The interfaces that it imports, all of the contract.
     pub imports: Vec<String>,
     /// What it exports.
@@ -214,11 +216,20 @@ impl Engine {
             .instantiate_pre(&component)
             .and_then(StrategyPre::new)
             .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
+        // Names that go with this version of the contract are found too.
+        let purchasing = format!("{CONTRACT}purchasing@{CONTRACT_VERSION}");
+        let purchase = component
+            .get_export_index(None, &purchasing)
+            .and_then(|purchasing| component.get_export_index(Some(&purchasing), "purchase"))
+            .ok_or_else(|| {
+                Refused::OtherWorld(format!("it exports no {purchasing} with a `purchase`"))
+            })?;
         let linking = began.elapsed().saturating_sub(compiling);
         Step::Link.done();
         Ok(Compiled {
             digest: Digest::of(bytes),
             pre,
+            purchase,
             compiling,
             linking,
             imports,

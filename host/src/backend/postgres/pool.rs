@@ -120,7 +120,10 @@ impl Pool {
         };
         let connection = match shared.rested().await {
             Some(connection) => connection,
-            None => shared.connect().await.map_err(unavailable(operation))?,
+            // Rare, and large: in a box it is not part of every caller's future.
+            None => Box::pin(shared.connect())
+                .await
+                .map_err(unavailable(operation))?,
         };
         Ok(Lease::new(connection, permit, Arc::clone(shared)))
     }
