@@ -40,7 +40,7 @@ test-embedded: rust test-plugins tools
 # Where a URL is missing, services are started here, beside those of `make up`, and stopped whatever happens.
 ## test-services: the tests on PostgreSQL, Redis and Kafka: those of DATABASE_URL, REDIS_URL and KAFKA_BROKERS, or some started here
 test-services: rust test-plugins tools
-	@echo "building and running the tests on real services (about 5 minutes once built)"
+	@echo "building and running the tests on real services (about 6 minutes once built)"
 	@services() { SERVICES_DIR=$(TEST_SERVICES) .ci/services "$$@"; }; \
 	trap 'services stop' EXIT; trap 'exit 130' INT TERM; \
 	if [ -z "$${DATABASE_URL:-}" ] || [ -z "$${REDIS_URL:-}" ] || [ -z "$${KAFKA_BROKERS:-}" ]; then \
@@ -70,7 +70,7 @@ storm: rust test-plugins
 	$(SERVICES_TEST) --test it -- --nocapture --test-threads=1 storm::
 
 # Services are started for it alone, whatever DATABASE_URL and its like say; the raw data goes to host/benches/data.
-## bench: print what is promised of the host's speed with ours beside it (about 5 minutes once built); ROWS="calls redis" chooses rows, TIMESALE_BENCH_SECONDS and TIMESALE_BENCH_ROUNDS make it longer
+## bench: print what is promised of the host's speed with ours beside it (about 6 minutes once built); ROWS="calls redis" chooses rows, TIMESALE_BENCH_SECONDS and TIMESALE_BENCH_ROUNDS make it longer
 bench: rust bench-plugins
 	@echo "building the benchmark (about 10 minutes the first time)"
 	$(CARGO) build --release --locked -p timesale --features twin --bin timesale-targets

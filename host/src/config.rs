@@ -211,7 +211,7 @@ pub struct Limits {
     /// Calls of one version that may run at once.
     #[arg(long, env = "TIMESALE_CALLS_MAX", default_value_t = 256)]
     pub calls_max: u32,
-    /// How long a purchase waits for its turn to run, in milliseconds.
+    /// How long a purchase waits for its turn to run, in milliseconds; one that would most likely wait in vain is turned away at once.
     #[arg(long, env = "TIMESALE_PERMIT_WAIT_MS", default_value_t = 1_000)]
     pub permit_wait_ms: u64,
     /// How long a call may take once it runs, in milliseconds.

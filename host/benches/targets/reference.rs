@@ -13,8 +13,10 @@ use tokio::task::JoinSet;
 
 /// As many as a host has.
 const CONNECTIONS: u32 = 16;
-/// As many as the buyers of a bench.
-const BUYERS: u32 = 64;
+/// Buyers of a hot row, here and on hosts: it is called so because many wait for it, and as many calls of a version run at once.
+///
+/// With the bench's 64 one commit of a group carries all the buyers that there are, and the host rests while the database works.
+pub const HOT_ROW_BUYERS: u32 = 256;
 
 const TABLES: &str = "
     DROP SCHEMA IF EXISTS bench_reference CASCADE;
@@ -75,7 +77,7 @@ impl Reference {
         let before = self.books().await?;
         let begun = Instant::now();
         let mut buyers = JoinSet::new();
-        for buyer in 0..BUYERS {
+        for buyer in 0..HOT_ROW_BUYERS {
             let pool = pool.clone();
             buyers.spawn(async move {
                 let mut sold = 0_u32;

@@ -1,6 +1,8 @@
 //! The rows of the table, one after the other: which hosts, which load, which figure.
 //!
 //! TIMESALE_BENCH_SECONDS says how long a version is measured in a round (2), TIMESALE_BENCH_ROUNDS how many rounds there are (3).
+//! Ratios near 1 are measured in more rounds, of a second each: three for each of those against a twin, and six with and without metrics.
+//! There are 64 buyers, as `timesale bench` has them; 256 (`HOT_ROW_BUYERS`) where v1, v3, v4 and the references are compared on a hot row; 1,000 for the memory, 2,000 in the flood and 5,000 at the opening.
 
 use std::{
     env, fs,
@@ -16,7 +18,7 @@ use tempfile::TempDir;
 use timesale::bench::{self, Figures, Host, Plan, Report, median};
 
 use super::{
-    reference::{Commit, Reference, Way},
+    reference::{Commit, HOT_ROW_BUYERS, Reference, Way},
     scene::Scene,
     table::{Measured, Table},
 };
@@ -155,7 +157,9 @@ impl Targets {
         version: &str,
         flags: &str,
     ) -> anyhow::Result<()> {
-        let flags = format!("--versions {version},native-{version} {flags}");
+        let rounds = 3 * self.rounds;
+        let flags =
+            format!("--versions {version},native-{version} --seconds 1 --rounds {rounds} {flags}");
         let report = self.load(host, &flags).await?;
         let ours = |reports: &[Report]| {
             let report = reports.first()?;
@@ -193,7 +197,8 @@ impl Targets {
         self.against_twin(&host, names, "noop", "--sold-out-by v1")
             .await?;
         if host.versions().await?.iter().any(|it| it == "v4") {
-            let report = self.load(&host, "--versions v1,v4").await?;
+            let flags = format!("--versions v1,v4 --buyers {HOT_ROW_BUYERS}");
+            let report = self.load(&host, &flags).await?;
             let ours = |reports: &[Report]| ratio_of_completed(reports.first()?, ["v4", "v1"]);
             self.table.add(Measured::of_load(
                 "embedded default, durable, hot row: v4 / one transaction each (v1)",
@@ -218,15 +223,19 @@ impl Targets {
         Ok(())
     }
 
-    /// Two hosts, of which one records nothing, in turn.
+    /// Two hosts, of which one records nothing, in turn for a second each.
     async fn metrics(&mut self) -> anyhow::Result<()> {
         let on = self.host(&[], &[]).await?;
         let off = self
             .host(&[], &[("TIMESALE_TWIN_RECORDS", "nothing")])
             .await?;
-        let flags = "--versions noop --sold-out-by v1 --rounds 1";
         let mut reports = Vec::new();
-        for round in 0..self.rounds {
+        for round in 0..6 * self.rounds {
+            // Each host is warmed up once.
+            let warmup = u32::from(round == 0);
+            let flags = format!(
+                "--versions noop --sold-out-by v1 --seconds 1 --rounds 1 --warmup-seconds {warmup}"
+            );
             let mut pair = Vec::new();
             let hosts = if round % 2 == 0 {
                 [&on, &off]
@@ -234,7 +243,7 @@ impl Targets {
                 [&off, &on]
             };
             for host in hosts {
-                pair.push(self.load(host, flags).await?);
+                pair.push(self.load(host, &flags).await?);
             }
             if round % 2 == 1 {
                 pair.reverse();
@@ -247,7 +256,7 @@ impl Targets {
                 [on, off] => Some(rate(on)? / rate(off)?),
                 _ => None,
             });
-            Some(format!("{:.2}", median(ratios)?))
+            Some(format!("{:.3}", median(ratios)?))
         };
         let row = Measured::of_load(
             "cost of all metrics on / off, no-op",
@@ -370,7 +379,10 @@ impl Targets {
         versions: &[&str],
     ) -> anyhow::Result<()> {
         let lasts = Duration::from_secs(self.seconds.into());
-        let flags = format!("--versions {} --rounds 1", versions.join(","));
+        let flags = format!(
+            "--versions {} --buyers {HOT_ROW_BUYERS} --rounds 1",
+            versions.join(",")
+        );
         let mut reports = Vec::new();
         // Each way's rates with commits that are waited for, and without.
         let (mut four, mut one) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -438,7 +450,8 @@ impl Targets {
     }
 
     async fn asynchronous(&mut self, host: &Host) -> anyhow::Result<()> {
-        let report = self.load(host, "--versions v1,v3").await?;
+        let flags = format!("--versions v1,v3 --buyers {HOT_ROW_BUYERS}");
+        let report = self.load(host, &flags).await?;
         let ours = |reports: &[Report]| ratio_of_completed(reports.first()?, ["v3", "v1"]);
         self.table.add(Measured::of_load(
             "hot row: v3 completed orders/s / v1 completed orders/s",

@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use super::{
     settlement::block_the_line,
     support::{
-        ASYNCHRONOUS, Host, Setup, VERSIONS,
+        ASYNCHRONOUS, FAULTY, Host, Setup, VERSIONS,
         answer::{Answer, Outcome},
         crowd, eventually,
         ledger::hold,
@@ -49,6 +49,42 @@ async fn a_host_with_room_for_two_calls_still_sells_exactly_what_there_is() {
     );
     assert!(turned_away > 0.0, "there was room for everybody");
     assert_eq!(turned_away, recorded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_would_wait_in_vain_for_a_turn_is_told_so_before_those_in_line_have_had_theirs() {
+    // Each call spins until its deadline of 2 s, so that of any crowd a handful at most has its turn within the wait.
+    let setup = Setup::impatient()
+        .set("TIMESALE_CALLS_MAX", 1)
+        .set("TIMESALE_PERMIT_WAIT_MS", 10_000);
+    let host = setup.start().await;
+    let sale = host.shop.sale(100).await;
+    let spins = |user: u64| host.shop.buy(FAULTY, sale, 100 * user + 3, 1).send();
+    // The second waits for the first, and so the host knows how long a turn takes.
+    let mut answers = (1..=2).map(spins).collect::<JoinSet<_>>().join_all().await;
+    let mut crowd: JoinSet<_> = (3..=22).map(spins).collect();
+    while let Some(answer) = crowd.join_next().await {
+        answers.push(answer.unwrap());
+    }
+    let briefs: Vec<String> = answers.iter().map(Answer::brief).collect();
+    assert_eq!(briefs[19..], ["504 DEADLINE"; 3], "{briefs:?}");
+    let turned_away: Vec<&Answer> = answers
+        .iter()
+        .filter(|answer| answer.brief() != "504 DEADLINE")
+        .collect();
+    assert!(!turned_away.is_empty(), "{briefs:?}");
+    turned_away
+        .iter()
+        .for_each(|answer| assert_come_back(answer, "OVERLOADED"));
+    let metrics = host.at_rest().await;
+    let counted = failures(&host, FAULTY, "OverloadException").await;
+    assert_eq!(counted, turned_away.len() as f64);
+    // Whoever was turned away at once has waited too, for no time.
+    let waits = metrics.sum(
+        "time_sale_permit_wait_seconds_count",
+        &[("version", FAULTY)],
+    );
+    assert_eq!(waits, answers.len() as f64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
