@@ -1,8 +1,14 @@
 //! What a purchase costs, in what repeats on any machine: host functions, SQL statements and commands to Redis, in a table that is checked in.
 //!
 //! A change that makes a purchase ask for more fails here, and prints the table as it would be.
-//! Not in it is what does not repeat: fuel, because the compiler of guests differs between machines; system calls, because they follow the scheduler.
-//! The statements of the asynchronous version are not in it either: where its settlement begins, its purchase has not always ended.
+//! That a call by itself makes no system call is `system_calls`'.
+//! Not in it is what does not repeat: fuel, because the compiler of guests differs between machines; the system calls of a whole purchase, because they follow the scheduler; the statements of the asynchronous version, because where its settlement begins, its purchase has not always ended.
+
+#[cfg(target_os = "linux")]
+#[path = "../../benches/scene/mod.rs"]
+mod scene;
+#[cfg(target_os = "linux")]
+mod system_calls;
 
 use std::{fmt::Write as _, fs};
 
