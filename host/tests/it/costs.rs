@@ -1,9 +1,10 @@
 //! What a purchase costs, in what repeats on any machine: host functions, SQL statements and commands to Redis, in a table that is checked in.
 //!
 //! A change that makes a purchase ask for more fails here, and prints the table as it would be.
-//! That a call by itself makes no system call is `system_calls`'.
-//! Not in it is what does not repeat: fuel, because the compiler of guests differs between machines; the system calls of a whole purchase, because they follow the scheduler; the statements of the asynchronous version, because where its settlement begins, its purchase has not always ended.
+//! What the guest's part costs is `fuel`'s, and that a call by itself makes no system call is `system_calls`'.
+//! Not in it is what does not repeat: the system calls of a whole purchase, because they follow the scheduler; the statements of the asynchronous version, because where its settlement begins, its purchase has not always ended.
 
+mod fuel;
 #[cfg(target_os = "linux")]
 #[path = "../../benches/scene/mod.rs"]
 mod scene;
