@@ -95,7 +95,7 @@ plugins: rust
 	$(CARGO) run --quiet --locked -p bundle -- --out $(TIMESALE_STRATEGIES) $(STRATEGIES)
 
 ## test-plugins: build the strategies that the tests load
-test-plugins: rust
+test-plugins: rust bench-plugins
 	$(CARGO) run --quiet --locked -p bundle -- --out target/strategies-test $(TEST_STRATEGIES)
 
 ## bench-plugins: build the strategies that are measured

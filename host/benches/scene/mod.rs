@@ -1,4 +1,4 @@
-//! A component of `plugins/bench`, loaded as the host loads it, for benchmarks that need no HTTP.
+//! A component of `plugins/bench`, loaded as the host loads it, for benchmarks and a test that need no HTTP.
 //!
 //! Its backends are the embedded ones, of which it asks only the table that stands in for Redis: that answers at once, so a call never waits.
 

@@ -1,12 +1,21 @@
-//! What a purchase costs, in what repeats on any machine: host functions and SQL statements, in a table that is checked in.
+//! What a purchase costs, in what repeats on any machine: host functions, SQL statements and commands to Redis, in a table that is checked in.
 //!
 //! A change that makes a purchase ask for more fails here, and prints the table as it would be.
-//! Not in it is what does not repeat: fuel, because the compiler of guests differs between machines; system calls, because they follow the scheduler; commands to Redis, because each function of `redis` is one.
-//! The statements of the asynchronous version are not in it either: where its settlement begins, its purchase has not always ended.
+//! What the guest's part costs is `fuel`'s, and that a call by itself makes no system call is `system_calls`'.
+//! Not in it is what does not repeat: the system calls of a whole purchase, because they follow the scheduler; the statements of the asynchronous version, because where its settlement begins, its purchase has not always ended.
+
+mod fuel;
+#[cfg(target_os = "linux")]
+#[path = "../../benches/scene/mod.rs"]
+mod scene;
+#[cfg(target_os = "linux")]
+mod system_calls;
 
 use std::{fmt::Write as _, fs};
 
-use super::support::{ASYNCHRONOUS, FAULTY, Host, Setup, VERSIONS, eventually, repository};
+use super::support::{
+    ASYNCHRONOUS, FAULTY, Host, Setup, VERSIONS, commands::Commands, eventually, repository,
+};
 
 /// The buyer whose call aborts at once, and so leaves a line in the log behind all that came before.
 const ABORTS: u64 = 1;
@@ -28,6 +37,7 @@ async fn a_purchase_asks_for_as_much_as_the_table_says() {
     } else {
         "embedded"
     };
+    let mut commands = setup.world().commands();
     let host = setup.start().await;
     let mut table = String::new();
     for version in VERSIONS {
@@ -40,16 +50,24 @@ async fn a_purchase_asks_for_as_much_as_the_table_says() {
             host.at_rest().await;
             let mut seen = Vec::new();
             for user in 1..=WATCHED {
-                seen.push(watch(&host, version, sale, user).await);
+                seen.push(watch(&host, &mut commands, version, sale, user).await);
             }
-            let least = seen.into_iter().min_by_key(|cost| cost.statements);
-            let cost = least.unwrap();
+            let functions = seen[0].functions.join(" ");
+            let least = |count: fn(&Cost) -> usize| seen.iter().min_by_key(|it| count(it)).unwrap();
             let statements = match version {
                 ASYNCHRONOUS => "–".to_owned(),
-                _ => cost.statements.to_string(),
+                _ => least(|it| it.statements).statements.to_string(),
             };
-            let functions = cost.functions.join(" ");
-            writeln!(table, "{version} | {case} | {functions} | {statements}").unwrap();
+            let asked = match &least(|it| it.commands.len()).commands[..] {
+                [] if commands.is_none() => "–".to_owned(),
+                [] => "none".to_owned(),
+                names => names.join(" "),
+            };
+            writeln!(
+                table,
+                "{version} | {case} | {functions} | {statements} | {asked}"
+            )
+            .unwrap();
         }
     }
     let file = repository().join(format!("host/tests/it/costs/{name}.txt"));
@@ -66,10 +84,18 @@ async fn a_purchase_asks_for_as_much_as_the_table_says() {
 struct Cost {
     functions: Vec<String>,
     statements: usize,
+    commands: Vec<String>,
 }
 
-async fn watch(host: &Host, version: &str, sale: u64, user: u64) -> Cost {
+async fn watch(
+    host: &Host,
+    commands: &mut Option<Commands>,
+    version: &str,
+    sale: u64,
+    user: u64,
+) -> Cost {
     let before = host.log().len();
+    since(commands).await;
     let settles = host.shop.buy(version, sale, user, 1).send().await.brief() == "202";
     if settles {
         // It is settled by one step of the database.
@@ -99,5 +125,14 @@ async fn watch(host: &Host, version: &str, sale: u64, user: u64) -> Cost {
     Cost {
         functions: functions.collect(),
         statements: lines.iter().filter(|line| line.contains(STATEMENT)).count(),
+        commands: since(commands).await,
+    }
+}
+
+/// What Redis was asked since this was last asked; nothing where it is embedded.
+async fn since(commands: &mut Option<Commands>) -> Vec<String> {
+    match commands {
+        Some(commands) => commands.since().await,
+        None => Vec::new(),
     }
 }

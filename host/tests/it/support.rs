@@ -1,10 +1,11 @@
 //! Hosts to test: started on a data folder of their own, stopped in every way there is, started again.
 //!
-//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see and `operator` what they can do, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `strays` what should not; `services` and `clock` are there to be harmed, `proxy` is the way to services, and `watchers` are Prometheus and Alertmanager.
+//! `setup` starts a host, `world` is what hosts share, `shop` is what a client can do, `answer` what it hears, `ledger` what the database says, `letters` what the dead letters, `metrics` what operators see and `operator` what they can do, `monitoring` and `query` what dashboards and rules ask, `crowd` many buyers at once, `load` buyers who outlast faults, `topic` what lies in the log, `commands` what Redis is asked, `strays` what should not; `services` and `clock` are there to be harmed, `proxy` is the way to services, and `watchers` are Prometheus and Alertmanager.
 
 pub mod answer;
 #[cfg(feature = "services")]
 pub mod clock;
+pub mod commands;
 pub mod corpus;
 pub mod crowd;
 pub mod ledger;

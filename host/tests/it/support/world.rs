@@ -15,6 +15,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection},
 };
 
+use super::commands::Commands;
+
 /// The real services; what is absent is embedded.
 #[derive(Debug, Clone, Default)]
 pub struct Urls {
@@ -102,6 +104,14 @@ impl World {
         let options: PgConnectOptions = self.urls.database.as_ref()?.parse().unwrap();
         let options = options.options([("search_path", &self.name)]);
         Some(PgConnection::connect_with(&options).await.unwrap())
+    }
+
+    /// What is asked of Redis from now on; none where it is embedded.
+    pub fn commands(&self) -> Option<Commands> {
+        Some(Commands::follow(
+            self.urls.redis.as_ref()?,
+            self.redis_prefix(),
+        ))
     }
 
     /// The brokers, and how they know a topic; none where the log is embedded.
