@@ -1,4 +1,4 @@
-//! What native Rust does on PostgreSQL by itself: the plain transaction of four round trips, and one statement for each order.
+//! What native Rust does on PostgreSQL by itself: the plain transaction of four round trips, one of two, and one statement for each order.
 //!
 //! Without HTTP, strategies, triggers or checks beyond the stock, on tables of its own, so that whatever it wins by is not the host's to win back.
 
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sqlx::{
-    PgPool,
+    AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::task::JoinSet;
@@ -30,6 +30,8 @@ const TABLES: &str = "
 pub enum Way {
     /// BEGIN, UPDATE, INSERT, COMMIT.
     FourRoundTrips,
+    /// What v1 does, as far as these tables let it: BEGIN with the row's lock, then UPDATE, INSERT and COMMIT.
+    TwoRoundTrips,
     /// One statement that lowers the stock and inserts the order.
     OneStatement,
 }
@@ -129,6 +131,20 @@ async fn buy(pool: &PgPool, way: Way, buyer: i64) -> anyhow::Result<()> {
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
+        }
+        Way::TwoRoundTrips => {
+            let mut connection = pool.acquire().await?;
+            sqlx::raw_sql(
+                "BEGIN; SELECT remaining FROM bench_reference.sales WHERE id = 1 FOR NO KEY UPDATE",
+            )
+            .execute(&mut *connection)
+            .await?;
+            sqlx::raw_sql(AssertSqlSafe(format!(
+                "UPDATE bench_reference.sales SET remaining = remaining - 1 WHERE id = 1 AND remaining >= 1; \
+                 INSERT INTO bench_reference.orders (sale, buyer) VALUES (1, {buyer}); COMMIT"
+            )))
+            .execute(&mut *connection)
+            .await?;
         }
         Way::OneStatement => {
             sqlx::query(

@@ -386,8 +386,11 @@ impl Targets {
         let mut reports = Vec::new();
         // Each way's rates with commits that are waited for, and without.
         let (mut four, mut one) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let mut two = Vec::new();
         for _ in 0..self.rounds {
             reports.push(self.load(host, &flags).await?);
+            let (way, commit) = (Way::TwoRoundTrips, Commit::Synchronous);
+            two.push(reference.sell(way, commit, lasts).await?);
             for (way, rates) in [
                 (Way::FourRoundTrips, &mut four),
                 (Way::OneStatement, &mut one),
@@ -411,6 +414,14 @@ impl Targets {
                 "{:.2} ({own:.0}/s to {native:.0}/s; with asynchronous commit, which no host allows, to {unsafely:.0}/s)",
                 median(ratios)?
             ))
+        };
+        // What is the server's and the disk's of v1's way of selling, with nothing of the host's.
+        let [four_at_once, _] = &four;
+        let natively = median(two.iter().zip(four_at_once).map(|(two, four)| two / four));
+        let natively = natively.map(|it| format!("; natively in the two trips of v1 {it:.2}"));
+        let beside = |version: &str| match (&natively, version) {
+            (Some(natively), "v1") => natively.as_str(),
+            _ => "",
         };
         let rows = [
             (
@@ -436,7 +447,8 @@ impl Targets {
             .into_iter()
             .filter(|(_, _, version, _)| versions.contains(version))
             .map(|(measure, target, version, references)| {
-                (measure, target, against(version, references))
+                let ours = against(version, references);
+                (measure, target, ours.map(|ours| ours + beside(version)))
             })
             .collect();
         let mut reports = Some(reports);
