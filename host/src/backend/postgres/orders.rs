@@ -192,8 +192,12 @@ pub fn purchase<'q>(
 /// The call of `purchase_one` as text without parameters, for a trip that carries more statements than it.
 ///
 /// Numbers are written as they are and everything else as the hexadecimal digits of its bytes, so that nothing needs quotes.
+/// Texts are literals and no calls: what `convert_from` returns has another collation than the columns, whose indexes would be of no use then.
 pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
-    let text = |text: &str| format!("convert_from('\\x{}', 'UTF8')", hex::encode(text));
+    let text = |text: &str| {
+        let bytes = text.bytes().map(|byte| format!("\\x{byte:02x}"));
+        format!("E'{}'", bytes.collect::<String>())
+    };
     let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
     let key = request
         .key

@@ -17,6 +17,7 @@ mod faults;
 mod keys;
 #[path = "../sqlite/tests/one_step.rs"]
 mod one_step;
+mod plans;
 #[path = "../sqlite/tests/purchases.rs"]
 mod purchases;
 mod schema;
