@@ -150,11 +150,11 @@ impl Database {
         }
     }
 
-    /// Begins a transaction, with its first statement at the latest.
-    pub async fn begin(&self) -> Result<Transaction, BackendError> {
+    /// Begins a transaction that sells from this sale first, with its first statement at the latest.
+    pub async fn begin(&self, sale: SaleId) -> Result<Transaction, BackendError> {
         Ok(match self {
             Self::Sqlite(it) => Transaction::Sqlite(it.begin().await?),
-            Self::Postgres(it) => Transaction::Postgres(it.begin().await?),
+            Self::Postgres(it) => Transaction::Postgres(it.begin_at(sale).await?),
         })
     }
 

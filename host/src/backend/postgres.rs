@@ -17,6 +17,7 @@ mod pool;
 mod rows;
 mod strategies;
 mod transaction;
+mod turns;
 
 #[cfg(all(test, feature = "services"))]
 mod tests;
@@ -30,8 +31,10 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::BackendError;
+use crate::domain::SaleId;
 use fault::{failed, unavailable};
 use pool::Pool;
+use turns::Turns;
 
 /// Settings of the server without which a commit is not durable, and the values that make it so.
 const DURABLE: [(&str, &[&str]); 2] = [
@@ -46,7 +49,7 @@ pub struct PostgresOptions {
     pub url: String,
     /// Connections at once, at least 1.
     pub pool_max: u32,
-    /// How long a caller waits for a connection, and a statement for each lock.
+    /// How long a caller waits for its turn at a row, then for a connection, and a statement for each lock.
     pub row_lock_wait: Duration,
     /// How long the server may take for a statement, waits for locks included; longer than `row_lock_wait`.
     pub statement_timeout: Duration,
@@ -62,6 +65,8 @@ pub struct PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     pool: Pool,
+    turns: Turns,
+    row_lock_wait: Duration,
 }
 
 impl Postgres {
@@ -77,7 +82,11 @@ impl Postgres {
             // Twice what the server grants itself: past that the connection is taken for dead.
             options.statement_timeout.saturating_mul(2),
         );
-        let database = Self { pool };
+        let database = Self {
+            pool,
+            turns: Turns::default(),
+            row_lock_wait: options.row_lock_wait,
+        };
         database.check_durability().await?;
         migrate(connect, options.schema.as_deref())
             .await
@@ -94,6 +103,13 @@ impl Postgres {
     /// Takes a connection, waiting `row_lock_wait` for one, for a transaction that begins with its first statement.
     pub async fn begin(&self) -> Result<Transaction, BackendError> {
         Ok(Transaction::new(self.pool.acquire("begin").await?))
+    }
+
+    /// As `begin`, for one that will be at this sale's row: waits as long for its turn there first.
+    pub async fn begin_at(&self, sale: SaleId) -> Result<Transaction, BackendError> {
+        let turn = self.turns.take(sale, self.row_lock_wait).await;
+        let turn = turn.ok_or(BackendError::LockTimeout { operation: "begin" })?;
+        Ok(self.begin().await?.in_turn(turn))
     }
 
     /// The pool, with its connections that are in use and that are idle.

@@ -53,6 +53,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Where it says that the result will be.
     pub location: Option<String>,
+    /// When it says to come again.
+    pub retry_after: Option<Duration>,
     /// Its body.
     pub body: Bytes,
 }
@@ -135,10 +137,12 @@ impl Client {
         let answered = async {
             let response = connection.send_request(request).await?;
             let (head, body) = response.into_parts();
-            let location = head.headers.get(header::LOCATION);
+            let text = |name| head.headers.get(name).and_then(|it| it.to_str().ok());
+            let seconds = text(header::RETRY_AFTER).and_then(|text| text.parse().ok());
             Ok(Answer {
                 status: head.status,
-                location: location.and_then(|place| Some(place.to_str().ok()?.to_owned())),
+                location: text(header::LOCATION).map(str::to_owned),
+                retry_after: seconds.map(Duration::from_secs),
                 body: body.collect().await?.to_bytes(),
             })
         };

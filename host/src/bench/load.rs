@@ -1,5 +1,6 @@
 //! Buyers: many at once, each on a connection of its own, in a closed or an open loop.
 //!
+//! In the closed loop a buyer who is told to come again does so, after the pause that it is told.
 //! In the open loop the n-th purchase is due at a moment that was fixed before the first, and its latency counts from there: a host that falls behind is not spared by buyers who wait for it.
 
 use std::{
@@ -283,18 +284,41 @@ impl Crowd {
             let sale = turn as usize % self.paths.len().max(1);
             let path = self.paths.get(sale).map_or("", String::as_str);
             let user = self.first_user + i64::from(turn);
-            let answer = client.send(Method::POST, path, body(user)).await;
-            let took = due.elapsed();
-            match answer {
-                Ok(answer) => tally.note(sale, took, &answer),
-                Err(error) => {
-                    tracing::debug!("a purchase was not answered: {error}");
-                    tally.failures += 1;
-                    if !error.is_unsent() {
-                        tally.tell(sale, What::Unknown);
-                    }
-                }
+            let mut asked = due;
+            while let Some(pause) =
+                buy_once(&mut client, (sale, path, user), asked, &mut tally).await
+                && self.rate.is_none()
+                && Instant::now() + pause < self.ends
+            {
+                tokio::time::sleep(pause).await;
+                asked = Instant::now();
             }
+        }
+    }
+}
+
+/// Asks for a user's purchase and notes what it was told; says after which pause to come again, where it was told to.
+async fn buy_once(
+    client: &mut Client,
+    (sale, path, user): (usize, &str, i64),
+    due: Instant,
+    tally: &mut Tally,
+) -> Option<Duration> {
+    let answer = client.send(Method::POST, path, body(user)).await;
+    let took = due.elapsed();
+    match answer {
+        Ok(answer) => {
+            tally.note(sale, took, &answer);
+            let again = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+            answer.retry_after.filter(|_| again)
+        }
+        Err(error) => {
+            tracing::debug!("a purchase was not answered: {error}");
+            tally.failures += 1;
+            if !error.is_unsent() {
+                tally.tell(sale, What::Unknown);
+            }
+            None
         }
     }
 }

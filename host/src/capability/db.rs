@@ -32,6 +32,8 @@ pub struct OpenTransaction {
     id: u32,
     transaction: database::Transaction,
     since: Instant,
+    /// The sale that it locked last.
+    locked: Option<SaleId>,
     placed: Vec<(u32, Order)>,
     /// Rejections that its own orders may have brought about: they count once those are committed.
     rejected: Vec<(u32, Rejection)>,
@@ -131,13 +133,14 @@ impl HostTransaction for CallState {
         if let Some(sale) = observed.backends().sold_out.get(id) {
             return Ok(observed.finish_sale(id, Ok(Some(sale))));
         }
-        if let Err(error) = observed.begin(handle).await {
+        if let Err(error) = observed.begin(handle, id).await {
             return Ok(Err(error.end(observed)));
         }
         let Some(open) = observed.call.transaction.as_mut() else {
             return Ok(Err(observed.refuse_use(NOT_OPEN)));
         };
         let sale = open.transaction.lock_sale(id).await;
+        open.locked = Some(id);
         if !open.placed.is_empty() {
             // What this transaction has written itself is not committed yet.
             let sale = observed.finish(sale);
@@ -161,7 +164,7 @@ impl HostTransaction for CallState {
             Ok(asked) => asked,
             Err(rule) => return Ok(Err(failed(observed.refuse_use(rule)))),
         };
-        if let Err(error) = observed.begin(handle).await {
+        if let Err(error) = observed.begin(handle, asked.sale_id).await {
             return Ok(Err(failed(error.end(observed))));
         }
         let revision = observed.call.task.revision.clone();
@@ -191,23 +194,36 @@ impl HostTransaction for CallState {
     ) -> wasmtime::Result<Result<types::Order, types::Refusal>> {
         let handle = self.table.delete(handle)?.id;
         let mut observed = self.observe(Function::PlaceAndCommit)?;
-        let (asked, granted) = match observed.asked(request, fence) {
-            Ok(asked) => asked,
-            Err(rule) => return Ok(Err(failed(observed.refuse_use(rule)))),
-        };
-        if let Err(error) = observed.begin(handle).await {
+        let asked = observed.asked(request, fence);
+        if let Ok((asked, _)) = &asked
+            && let Err(error) = observed.begin(handle, asked.sale_id).await
+        {
             return Ok(Err(failed(error.end(observed))));
         }
-        let Some(mut open) = observed.call.transaction.take() else {
-            return Ok(Err(failed(observed.refuse_use(NOT_OPEN))));
+        // It ends here, whatever was asked.
+        let open = observed.call.transaction.take_if(|open| open.id == handle);
+        let asked = asked.and_then(|(asked, granted)| match &open {
+            None => Err(NOT_OPEN),
+            Some(open) if !open.placed.is_empty() => {
+                Err("an order was placed before: commit by itself")
+            }
+            // What is waited for under the lock is waited for before its bound is looked at.
+            Some(open) if granted.is_some() && open.locked != Some(asked.sale_id) => {
+                Err("under a fence the sale is locked first")
+            }
+            Some(_) => Ok((asked, granted)),
+        });
+        let ((asked, granted), mut open) = match (asked, open) {
+            (Ok(asked), Some(open)) => (asked, open),
+            (asked, open) => {
+                if let Some(open) = open {
+                    open.roll_back().await;
+                }
+                let rule = asked.err().unwrap_or(NOT_OPEN);
+                return Ok(Err(failed(observed.refuse_use(rule))));
+            }
         };
         open.fenced_by(granted);
-        if !open.placed.is_empty() {
-            open.roll_back().await;
-            return Ok(Err(failed(observed.refuse_use(
-                "the transaction has placed an order before: commit by itself",
-            ))));
-        }
         let Some(open) = observed.in_time(open).await else {
             let lost = observed.fail(ErrorKind::LockLost, types::Failure::LockLost);
             return Ok(Err(failed(lost)));
@@ -343,7 +359,7 @@ impl Observed<'_> {
     }
 
     /// Begins the handle's transaction, unless it is open already.
-    async fn begin(&mut self, handle: u32) -> Result<(), NotBegun> {
+    async fn begin(&mut self, handle: u32, sale: SaleId) -> Result<(), NotBegun> {
         match &self.call.transaction {
             Some(open) if open.id == handle => Ok(()),
             Some(_) => Err(NotBegun::OtherIsOpen),
@@ -351,13 +367,14 @@ impl Observed<'_> {
                 let transaction = self
                     .backends()
                     .database
-                    .begin()
+                    .begin(sale)
                     .await
                     .map_err(NotBegun::Backend)?;
                 self.call.transaction = Some(OpenTransaction {
                     id: handle,
                     transaction,
                     since: Instant::now(),
+                    locked: None,
                     placed: Vec::new(),
                     rejected: Vec::new(),
                     fenced_since: None,

@@ -39,7 +39,7 @@ const DEADLINE: Option<&str> = Some("DeadlineExceededException");
 const BUDGET: Option<&str> = Some("BudgetExceededException");
 const STRATEGY: Option<&str> = Some("StrategyException");
 
-const CASES: [Case; 36] = [
+const CASES: [Case; 40] = [
     case(0, "201", "completed", None, 1),
     case(1, BROKEN, "trapped", TRAP, 0),
     case(2, BROKEN, "trapped", TRAP, 0),
@@ -78,8 +78,12 @@ const CASES: [Case; 36] = [
     case(32, BROKEN, "failed", BUDGET, 0),
     case(33, "201", "completed", None, 1),
     case(34, "201", "completed", None, 1),
+    case(35, "201", "completed", None, 1),
+    case(36, BROKEN, "failed", STRATEGY, 0),
+    case(37, BROKEN, "failed", STRATEGY, 0),
+    case(38, BROKEN, "failed", STRATEGY, 0),
     // The number of no misdeed.
-    case(35, BROKEN, "failed", STRATEGY, 0),
+    case(39, BROKEN, "failed", STRATEGY, 0),
 ];
 
 /// How often the faulty strategy's purchases ended so.

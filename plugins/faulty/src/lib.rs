@@ -44,6 +44,10 @@
 //! | 32 | takes locks of ever new names and keeps them all | the first failure |
 //! | 33 | none: takes ten megabytes, in pieces small and large, and buys in one step | the true answer |
 //! | 34 | holds the lock `time-sale-lock:{sale}` 300 ms for each piece, then places the order under its token | the true answer |
+//! | 35 | places its order and commits in one step, and does so again | the second answer |
+//! | 36 | places the order of a request that it was not given, and commits, in one step | the failure |
+//! | 37 | places its order under a token that no lock gave, and commits, in one step | the failure |
+//! | 38 | places its order, then places it once more and commits, in one step | the failure |
 //!
 //! Misdeeds of a settlement (`poison`): the purchase of such a user submits the request and behaves; its record is what harms.
 //!

@@ -44,6 +44,10 @@ pub fn commit(misdeed: u64, request: &Request) -> Answer {
         32 => hoard_locks(),
         33 => take_ten_megabytes_and_buy(request),
         34 => hold_the_lock(request),
+        35 => place_and_commit_at_once_and_again(request),
+        36 => place_and_commit_at_once(request.handle + 1, None),
+        37 => place_and_commit_at_once(request.handle, Some(u64::MAX)),
+        38 => place_and_then_at_once(request),
         _ => Err(Failure::Invalid(format!("there is no misdeed {misdeed}")).into()),
     }
 }
@@ -189,6 +193,29 @@ fn place_and_commit(request: u32, fence: Option<u64>) -> Answer {
     let order = transaction.place_order(request, fence);
     Transaction::commit(transaction)?;
     completed(order)
+}
+
+fn place_and_commit_at_once(request: u32, fence: Option<u64>) -> Answer {
+    completed(Transaction::place_and_commit(
+        Transaction::new(),
+        request,
+        fence,
+    ))
+}
+
+fn place_and_commit_at_once_and_again(request: &Request) -> Answer {
+    place_and_commit_at_once(request.handle, None).ok();
+    place_and_commit_at_once(request.handle, None)
+}
+
+fn place_and_then_at_once(request: &Request) -> Answer {
+    let transaction = Transaction::new();
+    transaction.place_order(request.handle, None)?;
+    completed(Transaction::place_and_commit(
+        transaction,
+        request.handle,
+        None,
+    ))
 }
 
 fn completed(order: Result<Order, Refusal>) -> Answer {

@@ -10,6 +10,7 @@ use super::fault::{failed, is_conflict, unavailable};
 use super::orders::{self, Terms, Verdict};
 use super::pool::Lease;
 use super::rows;
+use super::turns::Turn;
 use crate::backend::BackendError;
 use crate::domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId};
 
@@ -23,6 +24,8 @@ pub struct Transaction {
     lease: Lease,
     begun: bool,
     sound: bool,
+    /// Given up after the connection.
+    _turn: Option<Turn>,
 }
 
 impl Transaction {
@@ -31,6 +34,15 @@ impl Transaction {
             lease,
             begun: false,
             sound: true,
+            _turn: None,
+        }
+    }
+
+    /// The transaction, which gives up this turn with its end.
+    pub(super) fn in_turn(self, turn: Turn) -> Self {
+        Self {
+            _turn: Some(turn),
+            ..self
         }
     }
 
