@@ -18,6 +18,7 @@ pub mod redis;
 pub mod shared_memory;
 pub mod sold_out;
 pub mod sqlite;
+mod turns;
 
 use std::{
     error::Error,

@@ -5,7 +5,7 @@
 //! `app` starts one and stops it between two batches.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -154,13 +154,11 @@ impl Settlement {
             .iter()
             .map(|(request, _)| request.id.clone())
             .collect();
-        let decided = self.backends.database.decisions(&ids).await?;
-        let mut seen = HashSet::with_capacity(batch.len());
-        let entries = batch.into_iter().zip(ids).zip(decided);
+        let open = self.backends.database.undecided(&ids).await?;
+        let entries = batch.into_iter().zip(open);
         Ok(entries
-            // A request that was handed in twice is settled once.
-            .filter(|((_, id), decision)| decision.is_none() && seen.insert(id.clone()))
-            .map(|((entry, _), _)| entry)
+            .filter(|(_, open)| *open)
+            .map(|(it, _)| it)
             .collect())
     }
 

@@ -3,6 +3,7 @@
 //! One shape for the embedded file and the server, so that no caller knows which it has; what the methods promise is told at each of the two.
 //! The types that both give and take are here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -148,6 +149,16 @@ impl Database {
             Self::Sqlite(_) => "SQLite",
             Self::Postgres(_) => "PostgreSQL",
         }
+    }
+
+    /// Which of these requests have no decision yet, in their order; one that comes twice is open at its first place alone.
+    pub async fn undecided(&self, requests: &[RequestId]) -> Result<Vec<bool>, BackendError> {
+        let decided = self.decisions(requests).await?;
+        let mut seen = HashSet::with_capacity(requests.len());
+        let requests = requests.iter().zip(decided);
+        Ok(requests
+            .map(|(id, decision)| decision.is_none() && seen.insert(id))
+            .collect())
     }
 
     /// Begins a transaction that sells from this sale first, with its first statement at the latest.

@@ -17,7 +17,6 @@ mod pool;
 mod rows;
 mod strategies;
 mod transaction;
-mod turns;
 
 #[cfg(all(test, feature = "services"))]
 mod tests;
@@ -31,10 +30,13 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::BackendError;
+use super::turns::Turns;
 use crate::domain::SaleId;
 use fault::{failed, unavailable};
 use pool::Pool;
-use turns::Turns;
+
+/// Transactions of this host at one sale's row in the server: while one has it the next has said so, and nothing is lost between the two.
+const AT_A_ROW: usize = 2;
 
 /// Settings of the server without which a commit is not durable, and the values that make it so.
 const DURABLE: [(&str, &[&str]); 2] = [
@@ -65,7 +67,7 @@ pub struct PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     pool: Pool,
-    turns: Turns,
+    turns: Turns<SaleId>,
     row_lock_wait: Duration,
 }
 
@@ -84,7 +86,7 @@ impl Postgres {
         );
         let database = Self {
             pool,
-            turns: Turns::default(),
+            turns: Turns::new(AT_A_ROW),
             row_lock_wait: options.row_lock_wait,
         };
         database.check_durability().await?;

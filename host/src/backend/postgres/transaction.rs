@@ -10,8 +10,8 @@ use super::fault::{failed, is_conflict, unavailable};
 use super::orders::{self, Terms, Verdict};
 use super::pool::Lease;
 use super::rows;
-use super::turns::Turn;
 use crate::backend::BackendError;
+use crate::backend::turns::Turn;
 use crate::domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId};
 
 /// A transaction that begins with its first statement; from then on it holds the rows of the sales that it locked or sold from.
@@ -25,7 +25,7 @@ pub struct Transaction {
     begun: bool,
     sound: bool,
     /// Given up after the connection.
-    _turn: Option<Turn>,
+    _turn: Option<Turn<SaleId>>,
 }
 
 impl Transaction {
@@ -39,7 +39,7 @@ impl Transaction {
     }
 
     /// The transaction, which gives up this turn with its end.
-    pub(super) fn in_turn(self, turn: Turn) -> Self {
+    pub(super) fn in_turn(self, turn: Turn<SaleId>) -> Self {
         Self {
             _turn: Some(turn),
             ..self

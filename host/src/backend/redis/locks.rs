@@ -18,6 +18,7 @@ use super::server::Server;
 use super::waiters::Waiters;
 use crate::backend::BackendError;
 use crate::backend::memory::Grant;
+use crate::backend::turns::Turns;
 
 /// The longest that a waiter sleeps before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -26,6 +27,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub struct Locks {
     /// This host's name among those of the server.
     host: String,
+    /// Who has a place in a lock's queue on the server.
+    turns: Turns<String>,
     waiters: Arc<Waiters>,
 }
 
@@ -34,6 +37,7 @@ impl Locks {
     pub fn new() -> Self {
         Self {
             host: format!("{:016x}", rand::random::<u64>()),
+            turns: Turns::new(1),
             waiters: Arc::default(),
         }
     }
@@ -71,8 +75,7 @@ impl Locks {
         seed: impl Future<Output = Result<u64, BackendError>>,
     ) -> Result<Option<Grant>, BackendError> {
         let give_up_at = Instant::now() + wait;
-        let line = self.waiters.line(key);
-        let Ok(_first) = timeout_at(give_up_at, line.first()).await else {
+        let Some(_turn) = self.turns.take(key.to_owned(), wait).await else {
             return Ok(None);
         };
         let mut place = Place::new(server, &self.host, &self.waiters, key);

@@ -1,6 +1,6 @@
 //! Settlement of what a subject accepted, or another revision in its stead.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{End, Subject};
 use crate::{
@@ -96,12 +96,11 @@ impl Subject {
         let requests = records.iter().filter_map(|it| record::decode(it).ok());
         let requests: Vec<Request> = requests.collect();
         let ids: Vec<_> = requests.iter().map(|request| request.id.clone()).collect();
-        let decided = self.scratch.means.backends.database.decisions(&ids).await?;
-        let mut seen = HashSet::with_capacity(requests.len());
-        let asked = requests.into_iter().zip(ids).zip(decided);
-        Ok(asked
-            .filter(|((_, id), decision)| decision.is_none() && seen.insert(id.clone()))
-            .map(|((request, _), _)| request)
+        let open = self.scratch.means.backends.database.undecided(&ids).await?;
+        let requests = requests.into_iter().zip(open);
+        Ok(requests
+            .filter(|(_, open)| *open)
+            .map(|(it, _)| it)
             .collect())
     }
 
