@@ -47,7 +47,7 @@ use crate::{
     reconciler::Reconciler,
     secret::{Secret, Token},
     strategy::{Means, Strategy, rollout::Rollout, slots::Selling},
-    telemetry::{self, Telemetry},
+    telemetry::Telemetry,
     ticket::TicketKeys,
 };
 
@@ -145,7 +145,7 @@ async fn in_a_task_of_its_own(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let timed = TimedRequest::begin(&request);
+    let timed = TimedRequest::begin(&app.telemetry, &request);
     let hangup = Hangup::default();
     let guard = hangup.guard();
     let at = domain::now();
@@ -180,15 +180,16 @@ struct Arrival {
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Records a request when it is dropped, answered or not.
-struct TimedRequest {
+struct TimedRequest<'a> {
+    telemetry: &'a Telemetry,
     method: &'static str,
     uri: Option<MatchedPath>,
     began: Instant,
     status: u16,
 }
 
-impl TimedRequest {
-    fn begin(request: &Request) -> Self {
+impl<'a> TimedRequest<'a> {
+    fn begin(telemetry: &'a Telemetry, request: &Request) -> Self {
         let method = match *request.method() {
             Method::GET => "GET",
             Method::POST => "POST",
@@ -196,6 +197,7 @@ impl TimedRequest {
             _ => "OTHER",
         };
         Self {
+            telemetry,
             method,
             uri: request.extensions().get().cloned(),
             began: Instant::now(),
@@ -208,10 +210,13 @@ impl TimedRequest {
     }
 }
 
-impl Drop for TimedRequest {
+impl Drop for TimedRequest<'_> {
     fn drop(&mut self) {
         let uri = self.uri.as_ref().map_or("UNKNOWN", MatchedPath::as_str);
-        telemetry::http_request(self.method, uri, self.status, self.began.elapsed());
+        let took = self.began.elapsed();
+        self.telemetry
+            .http
+            .record(self.method, uri, self.status, took);
     }
 }
 

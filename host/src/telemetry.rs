@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod exposition;
+mod http;
 pub mod labels;
 mod peak;
 pub mod queue;
@@ -17,10 +18,13 @@ use std::{
 
 use anyhow::Context as _;
 use cpu_time::ProcessTime;
-use metrics::{gauge, histogram};
+use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use self::catalogue::{CATALOGUE, Kind};
+use self::{
+    catalogue::{CATALOGUE, Kind},
+    http::HttpTimers,
+};
 use crate::config::{CONTRACT_VERSION, VERSION};
 
 /// The value of the label `application` on every series.
@@ -31,6 +35,8 @@ pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// The installed recorder.
 pub struct Telemetry {
+    /// Times HTTP requests.
+    pub http: HttpTimers,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
     cpu: Mutex<(Instant, ProcessTime)>,
@@ -76,6 +82,7 @@ impl Telemetry {
         let process = metrics_process::Collector::default();
         process.describe();
         Self {
+            http: HttpTimers::default(),
             handle,
             process,
             cpu: Mutex::new((Instant::now(), ProcessTime::now())),
@@ -127,23 +134,4 @@ fn runtime_gauges() {
     ] {
         gauge!(metric.name).set(value);
     }
-}
-
-/// Records an HTTP request; `uri` is the route's template and `method` a known one.
-pub fn http_request(method: &'static str, uri: &str, status: u16, took: Duration) {
-    let outcome = match status {
-        0..=199 => "INFORMATIONAL",
-        200..=299 => "SUCCESS",
-        300..=399 => "REDIRECTION",
-        400..=499 => "CLIENT_ERROR",
-        _ => "SERVER_ERROR",
-    };
-    histogram!(
-        catalogue::HTTP_REQUESTS.name,
-        "method" => method,
-        "uri" => uri.to_owned(),
-        "status" => status.to_string(),
-        "outcome" => outcome
-    )
-    .record(took);
 }

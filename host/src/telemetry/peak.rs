@@ -11,9 +11,13 @@ pub struct Peak {
 
 impl Peak {
     /// Notes a value; bits of non-negative floats order as the floats do.
+    ///
+    /// Hardly any value is the highest: what is only read, cores need not take from each other.
     pub fn note(&self, value: f64) {
-        self.present
-            .fetch_max(value.max(0.0).to_bits(), Ordering::Relaxed);
+        let bits = value.max(0.0).to_bits();
+        if bits > self.present.load(Ordering::Relaxed) {
+            self.present.fetch_max(bits, Ordering::Relaxed);
+        }
     }
 
     /// The highest value noted.
