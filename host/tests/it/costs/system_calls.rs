@@ -46,7 +46,7 @@ fn a_fresh_instance_and_its_call_make_no_system_call() {
         .env(WATCHED, "1")
         .env("TMPDIR", folder.path())
         // The allocator gives back to the system, now and then, what calls have freed some time ago: its own doing, and no call's.
-        .env("MIMALLOC_PURGE_DELAY", "-1")
+        .env("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1")
         .output()
         .unwrap();
     let (said, erred) = (&watched.stdout, &watched.stderr);
