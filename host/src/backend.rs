@@ -16,6 +16,7 @@ pub mod queue;
 pub mod record;
 pub mod redis;
 pub mod shared_memory;
+pub mod shared_reads;
 pub mod sold_out;
 pub mod sqlite;
 mod turns;
@@ -47,6 +48,8 @@ pub struct Backends {
     pub places: places::Places,
     /// What is known to be sold out for ever.
     pub sold_out: Arc<sold_out::SoldOut>,
+    /// Sales that are being read, by several at once.
+    pub sale_reads: shared_reads::SharedReads,
     /// What is recorded of the log and the caches.
     pub queue_metrics: QueueMetrics,
 }
@@ -103,12 +106,13 @@ impl Backends {
         self.group_commit.purchase(request, settling, leave).await
     }
 
-    /// The sale as last committed; one that is known to be sold out for ever costs no read.
+    /// The sale as last committed; one that is known to be sold out for ever costs no read, and one that many ask for at once is read once for all of them.
     pub async fn find_sale(&self, id: SaleId) -> Result<Option<Sale>, BackendError> {
         if let Some(sale) = self.sold_out.get(id) {
             return Ok(Some(sale));
         }
-        let sale = self.database.sale(id).await?;
+        let read = async || self.database.sale(id).await;
+        let sale = self.sale_reads.read(id, read).await?;
         if let Some(sale) = &sale {
             self.sold_out.note(sale);
         }

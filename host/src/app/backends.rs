@@ -19,6 +19,7 @@ use crate::{
         queue::Queue,
         redis::{Redis, RedisOptions},
         shared_memory::SharedMemory,
+        shared_reads::SharedReads,
         sold_out::SoldOut,
         sqlite::{Keeping, Sqlite, SqliteOptions},
     },
@@ -60,6 +61,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Backends> {
         kafka,
         sold_out,
         places: Places::default(),
+        sale_reads: SharedReads::default(),
         queue_metrics: QueueMetrics::default(),
     })
 }

@@ -17,6 +17,7 @@ use crate::{
         places::Places,
         queue::Queue,
         shared_memory::SharedMemory,
+        shared_reads::SharedReads,
         sold_out::SoldOut,
         sqlite::{Keeping, Sqlite, SqliteOptions},
     },
@@ -93,6 +94,7 @@ async fn backends(folder: &TempDir, limits: &Limits) -> Result<Backends, Backend
         kafka: Queue::Log(Log::open(&log).await?),
         redis: SharedMemory::Memory(Memory::new(1, REDIS_BOUNDS)),
         places: Places::default(),
+        sale_reads: SharedReads::default(),
         sold_out,
         queue_metrics: QueueMetrics::unrecorded(),
     })
