@@ -34,7 +34,7 @@ use crate::{
         registry::Registry,
         rollout::{Rollout, RolloutOptions},
     },
-    telemetry::{Telemetry, UPKEEP_EVERY},
+    telemetry::Telemetry,
 };
 
 /// How often idempotency keys that outlived their sale are deleted.
@@ -109,10 +109,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         background.spawn(token.follow(stop.clone()));
     }
     background.spawn(Arc::clone(&rollout).run(stop.clone()));
-    background.spawn(every(UPKEEP_EVERY, stop.clone(), {
-        let telemetry = Arc::clone(&telemetry);
-        async move || telemetry.upkeep()
-    }));
     background.spawn(every(PEAKS_EVERY, stop.clone(), {
         let app = Arc::clone(&app);
         async move || rotate_peaks(&app)

@@ -4,6 +4,7 @@
 //! `app` installs it, `strategy`, `capability` and `settlement` record, `http::management` renders.
 
 pub mod catalogue;
+mod distributions;
 pub mod exposition;
 mod http;
 pub mod labels;
@@ -12,17 +13,19 @@ pub mod queue;
 pub mod recorders;
 
 use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use anyhow::Context as _;
 use cpu_time::ProcessTime;
 use metrics::gauge;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use self::{
     catalogue::{CATALOGUE, Kind},
+    distributions::{Distributions, Recorder},
+    exposition::Exposition,
     http::HttpTimers,
 };
 use crate::config::{CONTRACT_VERSION, VERSION};
@@ -30,14 +33,12 @@ use crate::config::{CONTRACT_VERSION, VERSION};
 /// The value of the label `application` on every series.
 pub const APPLICATION: &str = "time-sale-service";
 
-/// How often samples are folded into their histograms, at the latest.
-pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-
 /// The installed recorder.
 pub struct Telemetry {
     /// Times HTTP requests.
     pub http: HttpTimers,
     handle: PrometheusHandle,
+    distributions: Arc<Distributions>,
     process: metrics_process::Collector,
     cpu: Mutex<(Instant, ProcessTime)>,
 }
@@ -45,26 +46,32 @@ pub struct Telemetry {
 impl Telemetry {
     /// Installs the process's recorder; a second call in one process fails.
     pub fn install() -> anyhow::Result<Self> {
-        let mut builder = PrometheusBuilder::new().add_global_label("application", APPLICATION);
-        for metric in CATALOGUE {
-            if let Kind::Histogram(buckets) = metric.kind {
-                builder = builder
-                    .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
-            }
-        }
+        let builder = PrometheusBuilder::new().add_global_label("application", APPLICATION);
+        let exporter = builder.build_recorder();
+        let telemetry = Self {
+            http: HttpTimers::default(),
+            handle: exporter.handle(),
+            distributions: Arc::default(),
+            process: metrics_process::Collector::default(),
+            cpu: Mutex::new((Instant::now(), ProcessTime::now())),
+        };
         #[cfg(feature = "twin")]
         if std::env::var_os("TIMESALE_TWIN_RECORDS").is_some_and(|what| what == "nothing") {
             // The other side of the benchmark that says what recording costs.
-            return Ok(Self::around(builder.build_recorder().handle()));
+            return Ok(telemetry);
         }
-        let handle = builder
-            .install_recorder()
-            .context("cannot install the metrics recorder")?;
+        let recorder = Recorder {
+            exporter,
+            distributions: Arc::clone(&telemetry.distributions),
+        };
+        metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
+        telemetry.process.describe();
         for metric in CATALOGUE {
             match metric.kind {
                 Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
                 Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
-                Kind::Histogram(_) => metrics::describe_histogram!(metric.name, metric.help),
+                // With its buckets it has its help.
+                Kind::Histogram(_) => {}
             }
         }
         gauge!(
@@ -75,23 +82,7 @@ impl Telemetry {
         )
         .set(1.0);
         tracing::debug!(build = VERSION, "metrics installed");
-        Ok(Self::around(handle))
-    }
-
-    fn around(handle: PrometheusHandle) -> Self {
-        let process = metrics_process::Collector::default();
-        process.describe();
-        Self {
-            http: HttpTimers::default(),
-            handle,
-            process,
-            cpu: Mutex::new((Instant::now(), ProcessTime::now())),
-        }
-    }
-
-    /// Folds recorded samples into their histograms.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
+        Ok(telemetry)
     }
 
     /// Shows which share of all cores the process used since the last look.
@@ -117,7 +108,9 @@ impl Telemetry {
 
     /// The same without a look at the process and the runtime.
     pub fn recorded(&self) -> String {
-        self.handle.render()
+        let mut page = Exposition::default();
+        self.distributions.show(&mut page);
+        self.handle.render() + &page.finish()
     }
 }
 

@@ -1,11 +1,8 @@
 //! The timers of HTTP requests.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use arc_swap::ArcSwap;
 use metrics::{Histogram, histogram};
 
 use super::catalogue;
@@ -14,31 +11,26 @@ use super::catalogue;
 ///
 /// A timer is looked up by the recorder once, for to name a series costs more than to record in it.
 #[derive(Default)]
-pub struct HttpTimers {
-    routes: RwLock<HashMap<String, Route>>,
-}
+pub struct HttpTimers(ArcSwap<Routes>);
 
-/// The timers of a route, by method and status.
-type Route = HashMap<(&'static str, u16), Histogram>;
+/// The timers of each route, by method and status.
+type Routes = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
 
 impl HttpTimers {
     /// Records a request; `uri` is the route's template and `method` a known one.
     pub fn record(&self, method: &'static str, uri: &str, status: u16, took: Duration) {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let timer = routes
-            .get(uri)
-            .and_then(|route| route.get(&(method, status)));
-        if let Some(timer) = timer {
-            return timer.record(took);
-        }
-        drop(routes);
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        routes
-            .entry(uri.to_owned())
-            .or_default()
-            .entry((method, status))
-            .or_insert_with(|| timer_of(method, uri, status))
-            .record(took);
+        let of = |routes: &Routes| routes.get(uri)?.get(&(method, status)).cloned();
+        let timer = of(&self.0.load()).unwrap_or_else(|| {
+            let timer = timer_of(method, uri, status);
+            self.0.rcu(|routes| {
+                let mut routes = Routes::clone(routes);
+                let route = routes.entry(uri.to_owned()).or_default();
+                route.insert((method, status), timer.clone());
+                routes
+            });
+            timer
+        });
+        timer.record(took);
     }
 }
 

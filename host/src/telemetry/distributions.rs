@@ -1,0 +1,279 @@
+//! Histograms that count where a value is recorded.
+//!
+//! The exporter keeps every value until it is told to fold them into buckets: megabytes, at tens of thousands of calls a second, that push what calls need out of the caches.
+//! The buckets of the catalogue are known from the start, so a value is two additions here, to numbers that the thread shares with few others: a line of the cache that two cores write costs more than all else of it.
+//! Counters and gauges stay the exporter's.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit};
+use metrics_exporter_prometheus::PrometheusRecorder;
+
+use super::{
+    catalogue::{CATALOGUE, Kind, Metric},
+    exposition::{Distribution, Exposition, Labels},
+};
+
+/// The recorder of the process: the exporter's, but for the histograms of the catalogue.
+pub struct Recorder {
+    /// Keeps what is no histogram.
+    pub exporter: PrometheusRecorder,
+    /// Keeps the histograms.
+    pub distributions: Arc<Distributions>,
+}
+
+/// The histograms, by name and labels.
+#[derive(Default)]
+pub struct Distributions(Mutex<BTreeMap<Key, Arc<Buckets>>>);
+
+/// Buckets of a histogram at most, that of the values above every bound among them: with their sum they fill two lines of the cache.
+const BUCKETS_MAX: usize = 15;
+/// How many parts a series is kept in; each thread adds to one of them.
+const PARTS: usize = 4;
+
+thread_local! {
+    /// The part that this thread adds to.
+    static PART: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Ordering::Relaxed) % PARTS
+    };
+}
+
+/// The values of one series.
+struct Buckets {
+    bounds: &'static [f64],
+    parts: [Part; PARTS],
+}
+
+/// What some of the threads added, on lines of the cache that no other part is on.
+#[derive(Default)]
+#[repr(align(128))]
+struct Part {
+    /// Values within each bound and above the one before, and after them those above all.
+    counts: [AtomicU64; BUCKETS_MAX],
+    /// Their sum in billionths, in which times come.
+    billionths: AtomicU64,
+}
+
+impl Buckets {
+    fn new(bounds: &'static [f64]) -> Self {
+        Self {
+            bounds,
+            parts: Default::default(),
+        }
+    }
+
+    /// What there is now; how many there are is the sum of all buckets, so that the two never differ.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a scrape wants no more than 53 bits"
+    )]
+    fn distribution(&self) -> Distribution<'static> {
+        let mut counts = [0; BUCKETS_MAX];
+        let mut billionths = 0;
+        for part in &self.parts {
+            for (sum, counter) in counts.iter_mut().zip(&part.counts) {
+                *sum += counter.load(Ordering::Relaxed);
+            }
+            billionths += part.billionths.load(Ordering::Relaxed);
+        }
+        let count: u64 = counts.iter().sum();
+        let bounds = self.bounds;
+        Distribution {
+            within: Box::new(move |bound| {
+                let buckets = bounds.partition_point(|it| *it <= bound);
+                counts.iter().take(buckets).sum::<u64>() as f64
+            }),
+            count: count as f64,
+            sum: billionths as f64 / 1e9,
+        }
+    }
+}
+
+impl HistogramFn for Buckets {
+    fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
+        let Some(part) = self.parts.get(PART.with(|part| *part)) else {
+            return;
+        };
+        let place = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(bucket) = part.counts.get(place) {
+            bucket.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "times and counts are not negative; what is too large is cut off"
+        )]
+        let billionths = (value * 1e9).round() as u64;
+        let sum = billionths.saturating_mul(count as u64);
+        part.billionths.fetch_add(sum, Ordering::Relaxed);
+    }
+}
+
+impl Distributions {
+    fn get(&self, key: &Key, bounds: &'static [f64]) -> Arc<Buckets> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Buckets::new(bounds));
+        Arc::clone(all.entry(key.clone()).or_insert_with(new))
+    }
+
+    /// Adds every histogram to a page.
+    pub fn show(&self, page: &mut Exposition) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for metric in CATALOGUE {
+            let series = all.iter().filter(|(key, _)| key.name() == metric.name);
+            let series = series.map(|(key, it)| (labels(metric, key), it.distribution()));
+            page.histogram(metric, series);
+        }
+    }
+}
+
+/// The labels of a series, in the words of the catalogue.
+fn labels(metric: &Metric, key: &Key) -> Labels {
+    let names = metric.labels.iter().map(|label| label.name());
+    let value = |name| key.labels().find(|label| label.key() == name);
+    names
+        .filter_map(|name| Some((name, value(name)?.value().to_owned())))
+        .collect()
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.exporter.describe_counter(key, unit, help);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.exporter.describe_gauge(key, unit, help);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.exporter.describe_histogram(key, unit, help);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.exporter.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.exporter.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let metric = CATALOGUE.iter().find(|metric| metric.name == key.name());
+        match metric.map(|metric| metric.kind) {
+            Some(Kind::Histogram(bounds)) => {
+                Histogram::from_arc(self.distributions.get(key, bounds))
+            }
+            _ => self.exporter.register_histogram(key, metadata),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use metrics::histogram;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::{BUCKETS_MAX, Distributions, Exposition, PARTS, Recorder};
+    use crate::telemetry::{
+        catalogue::{CATALOGUE, Kind, PERMIT_WAIT},
+        exposition::{Sample, samples},
+    };
+
+    /// The samples of a page after this was recorded.
+    fn page(record: impl FnOnce()) -> String {
+        let distributions = Arc::new(Distributions::default());
+        let recorder = Recorder {
+            exporter: PrometheusBuilder::new().build_recorder(),
+            distributions: Arc::clone(&distributions),
+        };
+        metrics::with_local_recorder(&recorder, record);
+        let mut page = Exposition::default();
+        distributions.show(&mut page);
+        page.finish()
+    }
+
+    fn value(page: &str, part: &str, version: &str, bound: Option<&str>) -> f64 {
+        let name = format!("{}_{part}", PERMIT_WAIT.name);
+        let is = |sample: &Sample<'_>, label, text: &str| {
+            sample
+                .labels
+                .iter()
+                .any(|it| *it == (label, text.to_owned()))
+        };
+        let mut found = samples(page).filter(|sample| {
+            let bound = bound.is_none_or(|bound| is(sample, "le", bound));
+            sample.name == name && is(sample, "version", version) && bound
+        });
+        let value = found.next().map(|sample| sample.value);
+        assert!(found.next().is_none(), "{name} stands twice: {page}");
+        value.unwrap_or_else(|| panic!("{name} is not there: {page}"))
+    }
+
+    #[test]
+    fn a_value_counts_within_its_bound_and_all_above_and_every_handle_of_a_series_is_the_same() {
+        let page = page(|| {
+            for millis in [1, 2, 9_000] {
+                let wait = histogram!(PERMIT_WAIT.name, "version" => "v1");
+                wait.record(Duration::from_millis(millis));
+            }
+            histogram!(PERMIT_WAIT.name, "version" => "v2").record_many(0.25, 4);
+        });
+        let v1 = |part, bound| value(&page, part, "v1", bound);
+        assert_eq!(v1("bucket", Some("0.0005")), 0.0);
+        assert_eq!(v1("bucket", Some("0.001")), 1.0);
+        assert_eq!(v1("bucket", Some("0.005")), 2.0);
+        assert_eq!(v1("bucket", Some("3")), 2.0);
+        assert_eq!(v1("bucket", Some("+Inf")), 3.0);
+        assert_eq!(v1("count", None), 3.0);
+        assert_eq!(v1("sum", None), 9.003);
+        assert_eq!(value(&page, "bucket", "v2", Some("0.5")), 4.0);
+        assert_eq!(value(&page, "sum", "v2", None), 1.0);
+    }
+
+    #[test]
+    fn every_histogram_that_is_recorded_has_room_for_its_buckets() {
+        for metric in CATALOGUE {
+            if let Kind::Histogram(bounds) = metric.kind {
+                assert!(bounds.len() < BUCKETS_MAX, "{}", metric.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_threads_record_is_one_series() {
+        let page = page(|| {
+            let wait = histogram!(PERMIT_WAIT.name, "version" => "v1");
+            std::thread::scope(|scope| {
+                for _ in 0..2 * PARTS {
+                    scope.spawn(|| wait.record(0.5));
+                }
+            });
+        });
+        assert_eq!(value(&page, "count", "v1", None), 8.0);
+        assert_eq!(value(&page, "bucket", "v1", Some("0.5")), 8.0);
+        assert_eq!(value(&page, "sum", "v1", None), 4.0);
+    }
+
+    #[test]
+    fn a_series_stands_at_0_before_its_first_value() {
+        let page = page(|| drop(histogram!(PERMIT_WAIT.name, "version" => "v1")));
+        assert_eq!(value(&page, "count", "v1", None), 0.0);
+        assert!(
+            page.starts_with("# HELP time_sale_permit_wait_seconds "),
+            "{page}"
+        );
+    }
+}
