@@ -6,8 +6,8 @@
 
 use std::{
     env, fs,
+    hint::black_box,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -175,17 +175,31 @@ impl Targets {
     }
 
     async fn calls(&mut self) -> anyhow::Result<()> {
-        let scene = Arc::new(Scene::open(Path::new(COMPONENTS)).await?);
+        const ROUNDS: usize = 15;
+        const CALLS: u32 = 10_000;
+        let scene = Scene::open(Path::new(COMPONENTS)).await?;
+        let call = move || scene.call(4);
+        // What two threads are worth on this machine, to work that shares nothing at all.
+        let count = || {
+            black_box((0..10_000_u64).fold(0, |sum, n| sum ^ black_box(n)));
+        };
         let timed = tokio::task::spawn_blocking(move || {
-            let one: Vec<f64> = (0..5).map(|_| micros_per_call(&scene, 1)).collect();
-            let two: Vec<f64> = (0..5).map(|_| micros_per_call(&scene, 2)).collect();
-            (median(one.into_iter()), median(two.into_iter()))
+            let rounds: Vec<[f64; 3]> = (0..ROUNDS)
+                .map(|_| {
+                    let [one, two] = [1, 2].map(|threads| micros_each(threads, CALLS, &call));
+                    let [alone, both] = [1, 2].map(|threads| micros_each(threads, CALLS, count));
+                    [one, one / two, alone / both]
+                })
+                .collect();
+            let column =
+                |place: usize| median(rounds.iter().filter_map(|it| it.get(place).copied()));
+            Some((column(0)?, column(1)?, column(2)?))
         });
-        if let (Some(one), Some(two)) = timed.await? {
+        if let Some((one, gain, possible)) = timed.await? {
             self.table.add(Measured::apart(
                 "fresh instance + call, 4 host calls ready at once",
                 "≤ 8 µs, 0 system calls, ≥ 1.8 × on 2 threads",
-                format!("{one:.1} µs, {:.2} × on 2 threads", one / two),
+                format!("{one:.1} µs, {gain:.2} × on 2 threads (a loop that shares nothing {possible:.2} ×)"),
             ));
         }
         Ok(())
@@ -509,14 +523,26 @@ impl Targets {
         let offered = ten_times(completed(&peak).unwrap_or(1.0));
         let flags = format!("--versions v1 --buyers 2000 --rate {offered} --seconds 5 --rounds 1");
         let flooded = self.load(host, &flags).await?;
+        // The same flood goes to another host, whose native no-op has a no for everybody: what to send and to answer so much takes from the cores, which no way of turning buyers away can spare.
+        let other = self.host(&[], &[]).await?;
+        let away = format!(
+            "--versions native-noop --sold-out-by v1 --buyers 2000 --rate {offered} --warmup-seconds 0 --seconds 8 --rounds 1"
+        );
+        let (beside, away) = tokio::join!(
+            self.load(host, "--versions v1 --seconds 5 --rounds 1"),
+            self.load(&other, &away)
+        );
+        other.stop().await;
         let ours = |reports: &[Report]| match reports {
-            [peak, flooded] => {
+            [peak, flooded, beside, _] => {
                 let figures = flooded.figures("v1")?;
-                let goodput = figures.completed_per_second / completed(peak)?;
+                let peak = completed(peak)?;
+                let [goodput, beside] =
+                    [completed(flooded)?, completed(beside)?].map(|it| it / peak);
                 let away = figures.turned_away_p99_ms;
                 let away = away.map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
                 Some(format!(
-                    "{goodput:.2} ({offered}/s asked, {:.0}/s answered; 503 after {away} at the p99; {} other)",
+                    "{goodput:.2} ({offered}/s asked, {:.0}/s answered; 503 after {away} at the p99; {} other); {beside:.2} where a native no-op of another host answers the flood",
                     figures.answered_per_second, figures.failed
                 ))
             }
@@ -526,7 +552,7 @@ impl Targets {
             "offered 10 × capacity: goodput / peak (v1)",
             "≥ 0.9, the rest 503 at once",
             ours,
-            vec![peak, flooded],
+            vec![peak, flooded, beside?, away?],
         ));
         Ok(())
     }
@@ -587,14 +613,13 @@ fn whole(rate: f64) -> u32 {
     rate.clamp(1.0, 1e6) as u32
 }
 
-/// How long a call with 4 host functions takes on so many threads at once, for all of them together.
-fn micros_per_call(scene: &Scene, threads: u32) -> f64 {
-    const CALLS: u32 = 20_000;
+/// How long something takes that so many threads do so many times each, for all of them together; in microseconds.
+fn micros_each(threads: u32, times: u32, what: impl Fn() + Sync) -> f64 {
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| (0..CALLS).for_each(|_| scene.call(4)));
+            scope.spawn(|| (0..times).for_each(|_| what()));
         }
     });
-    begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS * threads)
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(times * threads)
 }
