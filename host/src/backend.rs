@@ -7,6 +7,7 @@
 pub mod database;
 pub mod group_commit;
 pub mod kafka;
+mod keyed;
 pub mod log;
 pub mod memory;
 pub mod places;

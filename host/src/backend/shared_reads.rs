@@ -4,22 +4,18 @@
 //! Here whoever asks while a sale is read waits for the next read of it, together with all who ask meanwhile.
 //! Nobody is told what was read before they asked: a sale that was made, or sold out, by then is seen.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::BackendError;
+use tokio::sync::Mutex;
+
+use super::{BackendError, keyed::Keyed};
 use crate::domain::{Sale, SaleId};
 
 type Found = Result<Option<Sale>, BackendError>;
 
 /// The sales that are being read.
 #[derive(Default)]
-pub struct SharedReads(Mutex<HashMap<SaleId, Arc<Reading>>>);
+pub struct SharedReads(Keyed<SaleId, Reading>);
 
 /// The reads of one sale.
 #[derive(Default)]
@@ -27,7 +23,7 @@ struct Reading {
     /// How many have asked.
     asked: AtomicU64,
     /// One reads at a time, and the others are in line behind it.
-    last: tokio::sync::Mutex<Option<Last>>,
+    last: Mutex<Option<Last>>,
 }
 
 /// What the last read found, for those who asked before it.
@@ -41,53 +37,25 @@ impl SharedReads {
     ///
     /// An error is told to all who had asked by the time it came: a database that is away is not waited for by one after the other.
     pub async fn read(&self, id: SaleId, read: impl AsyncFnOnce() -> Found) -> Found {
-        let place = Place::take(self, id);
-        let number = place.reading.asked.fetch_add(1, Ordering::SeqCst);
-        let mut last = place.reading.last.lock().await;
+        let reading = self.0.hold(id, Reading::default);
+        let number = reading.asked.fetch_add(1, Ordering::SeqCst);
+        let mut last = reading.last.lock().await;
         if let Some(last) = &*last
             && number < last.answers_below
         {
             return last.found.clone();
         }
-        let begun = place.reading.asked.load(Ordering::SeqCst);
+        let begun = reading.asked.load(Ordering::SeqCst);
         let found = read().await;
         let answers_below = match found {
             Ok(_) => begun,
-            Err(_) => place.reading.asked.load(Ordering::SeqCst),
+            Err(_) => reading.asked.load(Ordering::SeqCst),
         };
         *last = Some(Last {
             answers_below,
             found: found.clone(),
         });
         found
-    }
-
-    fn readings(&self) -> MutexGuard<'_, HashMap<SaleId, Arc<Reading>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Somebody who reads a sale or waits for its read; the last to go takes its entry away.
-struct Place<'a> {
-    reads: &'a SharedReads,
-    id: SaleId,
-    reading: Arc<Reading>,
-}
-
-impl<'a> Place<'a> {
-    fn take(reads: &'a SharedReads, id: SaleId) -> Self {
-        let reading = Arc::clone(reads.readings().entry(id).or_default());
-        Self { reads, id, reading }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut readings = self.reads.readings();
-        // The table's and this one: nobody else is here, and nobody comes while the table is held.
-        if Arc::strong_count(&self.reading) == 2 {
-            readings.remove(&self.id);
-        }
     }
 }
 
@@ -175,7 +143,7 @@ mod tests {
         let others = [others.0, others.1, others.2].map(Result::unwrap);
         assert_eq!(others, [4; 3]);
         assert_eq!(slow.asked.get(), 2);
-        assert!(slow.reads.readings().is_empty());
+        assert!(slow.reads.0.is_empty());
     }
 
     #[tokio::test]
@@ -205,6 +173,6 @@ mod tests {
         assert!(gone.is_err());
         assert_eq!(other.unwrap(), 2);
         assert_eq!(slow.asked.get(), 2);
-        assert!(slow.reads.readings().is_empty());
+        assert!(slow.reads.0.is_empty());
     }
 }

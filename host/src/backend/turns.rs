@@ -3,23 +3,20 @@
 //! A server with sixteen that wait for one row or one lock wakes each of them to wait again; who waits here instead costs it nothing, and no connection.
 //! `redis` keeps one caller of this host in a lock's queue by it, `postgres` two transactions at a sale's row; group commit needs none, since a line's leader is one.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{hash::Hash, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
+use super::keyed::{Held, Keyed};
+
 /// The keys that somebody of this host has a turn at, or waits for.
 #[derive(Debug)]
 pub struct Turns<K> {
     at_once: usize,
-    keys: Arc<Mutex<HashMap<K, Arc<Semaphore>>>>,
+    lines: Keyed<K, Semaphore>,
 }
 
 impl<K: Eq + Hash + Clone> Turns<K> {
@@ -27,55 +24,33 @@ impl<K: Eq + Hash + Clone> Turns<K> {
     pub fn new(at_once: usize) -> Self {
         Self {
             at_once,
-            keys: Arc::default(),
+            lines: Keyed::default(),
         }
     }
 
     /// Waits so long at most for a turn; none where it did not come.
     pub async fn take(&self, key: K, wait: Duration) -> Option<Turn<K>> {
-        let new = || Arc::new(Semaphore::new(self.at_once));
-        let line = Arc::clone(held(&self.keys).entry(key.clone()).or_insert_with(new));
-        let mut turn = Turn {
-            keys: Arc::clone(&self.keys),
-            key,
-            line,
-            permit: None,
-        };
-        let permit = timeout(wait, Arc::clone(&turn.line).acquire_owned()).await;
-        turn.permit = Some(permit.ok()?.ok()?);
-        Some(turn)
+        let line = self.lines.hold(key, || Semaphore::new(self.at_once));
+        let permit = timeout(wait, line.value().acquire_owned()).await;
+        Some(Turn {
+            _permit: permit.ok()?.ok()?,
+            _line: line,
+        })
     }
 }
 
-/// A turn, or a place in line for one; given up when it is dropped.
+/// A turn, given up when it is dropped.
 #[derive(Debug)]
-pub struct Turn<K: Eq + Hash> {
-    keys: Arc<Mutex<HashMap<K, Arc<Semaphore>>>>,
-    key: K,
-    line: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl<K: Eq + Hash> Drop for Turn<K> {
-    fn drop(&mut self) {
-        let mut keys = held(&self.keys);
-        self.permit = None;
-        // The table's and this one: nobody else is in line, and nobody comes while the table is held.
-        if Arc::strong_count(&self.line) == 2 {
-            keys.remove(&self.key);
-        }
-    }
-}
-
-fn held<T>(table: &Mutex<T>) -> MutexGuard<'_, T> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
+pub struct Turn<K: Eq + Hash + Clone> {
+    _permit: OwnedSemaphorePermit,
+    _line: Held<K, Semaphore>,
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Turns, held};
+    use super::Turns;
 
     #[tokio::test(start_paused = true)]
     async fn so_many_have_a_turn_and_the_others_wait_for_them_and_for_no_other_key() {
@@ -89,6 +64,6 @@ mod tests {
         assert!(third.is_some());
         assert!(take(1).await.is_none());
         drop((second, third));
-        assert!(held(&turns.keys).is_empty());
+        assert!(turns.lines.is_empty());
     }
 }
