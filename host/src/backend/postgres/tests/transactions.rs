@@ -237,10 +237,14 @@ async fn after_a_fault_or_a_dropped_statement_it_cannot_be_committed() -> Outcom
     assert!(transaction.lock_sale(sale.id).await.is_err());
     assert!(transaction.commit().await.is_err());
 
+    // Another has the row, so that no statement is done by the time at which it is dropped.
+    let mut other = fixture.database.begin().await?;
+    other.lock_sale(sale.id).await?;
     let mut transaction = fixture.database.begin().await?;
     let placing = transaction.place_order(&sound, &settling, None, fixture.now);
     abandon(placing, 1).await;
     assert!(transaction.commit().await.is_err());
+    other.rollback().await?;
 
     assert_eq!(fixture.remaining(&sale).await?, 10);
     fixture.buy(&sound).await?;
