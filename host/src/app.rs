@@ -165,10 +165,10 @@ async fn serve_public(
         asked.clone(),
     ));
     signal.await;
-    tracing::info!("stopping: no new requests, those under way end");
     app.draining.store(true, Ordering::Relaxed);
     asked.cancel();
     app.tasks.close();
+    tracing::info!("stopping: no new requests, those under way end");
     let drained = async {
         server.await??;
         app.tasks.wait().await;
