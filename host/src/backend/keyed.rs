@@ -1,7 +1,7 @@
 //! Values by key, each for as long as somebody holds it.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     hash::Hash,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
@@ -57,20 +57,20 @@ impl<K: Eq + Hash, V> Keyed<K, V> {
 
 /// A value that is held; the last holder to go takes it away.
 #[derive(Debug)]
-pub struct Held<K: Eq + Hash + Clone, V> {
+pub struct Held<K: Eq + Hash, V> {
     keyed: Keyed<K, V>,
     key: K,
     value: Arc<V>,
 }
 
-impl<K: Eq + Hash + Clone, V> Held<K, V> {
+impl<K: Eq + Hash, V> Held<K, V> {
     /// The value, for what outlives this.
     pub fn value(&self) -> Arc<V> {
         Arc::clone(&self.value)
     }
 }
 
-impl<K: Eq + Hash + Clone, V> Deref for Held<K, V> {
+impl<K: Eq + Hash, V> Deref for Held<K, V> {
     type Target = V;
 
     fn deref(&self) -> &V {
@@ -78,14 +78,13 @@ impl<K: Eq + Hash + Clone, V> Deref for Held<K, V> {
     }
 }
 
-impl<K: Eq + Hash + Clone, V> Drop for Held<K, V> {
+impl<K: Eq + Hash, V> Drop for Held<K, V> {
     fn drop(&mut self) {
         self.keyed.with(|table| {
-            if let Entry::Occupied(mut entry) = table.entry(self.key.clone()) {
-                let (holders, _) = entry.get_mut();
+            if let Some((holders, _)) = table.get_mut(&self.key) {
                 *holders -= 1;
                 if *holders == 0 {
-                    entry.remove();
+                    table.remove(&self.key);
                 }
             }
         });

@@ -41,7 +41,7 @@ impl<K: Eq + Hash + Clone> Turns<K> {
 
 /// A turn, given up when it is dropped.
 #[derive(Debug)]
-pub struct Turn<K: Eq + Hash + Clone> {
+pub struct Turn<K: Eq + Hash> {
     _permit: OwnedSemaphorePermit,
     _line: Held<K, Semaphore>,
 }

@@ -19,18 +19,25 @@ type Routes = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
 impl HttpTimers {
     /// Records a request; `uri` is the route's template and `method` a known one.
     pub fn record(&self, method: &'static str, uri: &str, status: u16, took: Duration) {
-        let of = |routes: &Routes| routes.get(uri)?.get(&(method, status)).cloned();
-        let timer = of(&self.0.load()).unwrap_or_else(|| {
-            let timer = timer_of(method, uri, status);
-            self.0.rcu(|routes| {
-                let mut routes = Routes::clone(routes);
-                let route = routes.entry(uri.to_owned()).or_default();
-                route.insert((method, status), timer.clone());
-                routes
-            });
-            timer
+        let routes = self.0.load();
+        let known = routes
+            .get(uri)
+            .and_then(|route| route.get(&(method, status)));
+        match known {
+            Some(timer) => timer.record(took),
+            None => self.add(method, uri, status).record(took),
+        }
+    }
+
+    fn add(&self, method: &'static str, uri: &str, status: u16) -> Histogram {
+        let timer = timer_of(method, uri, status);
+        self.0.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            let route = routes.entry(uri.to_owned()).or_default();
+            route.insert((method, status), timer.clone());
+            routes
         });
-        timer.record(took);
+        timer
     }
 }
 
