@@ -33,7 +33,7 @@ use crate::{
     domain::Version,
     strategy::{
         registry::COMPONENT_MAX_BYTES,
-        rollout::{Action, Component, Outcome, Turn, Undone},
+        rollout::{Action, Component, Outcome, Undone},
     },
 };
 
@@ -169,7 +169,7 @@ async fn push(
     if announced.is_some_and(|length| length > COMPONENT_MAX_BYTES) {
         return Err(too_large());
     }
-    let turn = app.rollout.take_turn(&version)?;
+    let turn = app.rollout.turn(&version).await?;
     let bytes = tokio::time::timeout(UPLOAD_MAX, upload(&app, body))
         .await
         .map_err(|_| {
@@ -226,7 +226,7 @@ async fn change(
     // A name that nobody knows gets no turn, which would be kept.
     let version = Version::parse(v).filter(|version| app.rollout.knows(version));
     let version = version.ok_or_else(|| no_strategy(v))?;
-    let turn: Turn = app.rollout.take_turn(&version)?;
+    let turn = app.rollout.turn(&version).await?;
     let by = operator(headers);
     let rollout = app.rollout.clone();
     in_a_task_of_its_own(app, async move {

@@ -14,7 +14,6 @@ mod pushing;
 mod trials;
 
 pub use self::{
-    changes::Turn,
     hosts::Running,
     outcome::{Action, Component, Outcome, Undone},
 };

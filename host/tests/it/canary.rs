@@ -49,7 +49,7 @@ async fn a_candidate_takes_its_share_of_the_users_and_keeps_to_them() {
     assert_eq!(metrics.sum("time_sale_strategy_info", &slot), 1.0);
 
     // Promoted, it has all of them, and the series of the trial are gone.
-    let promoted = host.act("v1", "promote").await.json();
+    let promoted = host.act_well("v1", "promote").await;
     assert_eq!(promoted["live"], candidate.as_str());
     assert_eq!(promoted["drained"], true, "{promoted}");
     for (_, revision_met) in ask(&host, sale, 1..50).await {
@@ -258,7 +258,7 @@ async fn a_candidate_that_is_aborted_is_gone_and_another_may_be_tried() {
     host.push_well("v1", "?share=50", build("v1", 1)).await;
     let second = host.push("v1", "", build("v1", 2)).await;
     assert_eq!(second.problem().code, "UNFIT");
-    let aborted = host.act("v1", "abort").await.json();
+    let aborted = host.act_well("v1", "abort").await;
     assert_eq!(aborted["candidate"], Value::Null, "{aborted}");
     host.push_well("v1", "?share=50", build("v1", 2)).await;
     // A trial outlives the host.

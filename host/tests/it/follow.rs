@@ -37,7 +37,7 @@ async fn hosts_follow_each_other_through_swaps_and_roll_backs_and_drop_nothing()
         told.push_well(version, "", component).await;
         both_run(&hosts, version, &live).await;
     }
-    let back = hosts[1].act("v1", "rollback").await.json();
+    let back = hosts[1].act_well("v1", "rollback").await;
     both_run(&hosts, "v1", back["live"].as_str().unwrap()).await;
 
     // One is killed in the middle of a swap: the other, and its successor, agree on the old or the new.

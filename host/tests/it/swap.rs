@@ -188,8 +188,8 @@ async fn a_restart_comes_back_with_what_was_live_and_not_with_what_is_in_the_fol
     let answer = host.shop.buy("v1", sale, 42, 1).send().await;
     assert_eq!(answer.revision, Some(revision(&build("v1", 2))));
     // What is kept is there to go back to.
-    let back = host.act("v1", "rollback").await;
-    assert_eq!(back.json()["live"], revision(&build("v1", 1)).as_str());
+    let back = host.act_well("v1", "rollback").await;
+    assert_eq!(back["live"], revision(&build("v1", 1)).as_str());
 }
 
 #[tokio::test]
@@ -237,8 +237,7 @@ async fn a_version_that_is_switched_off_sells_no_more_and_settles_what_it_accept
     };
     let accepted = buy(42).await;
     assert_eq!(accepted.brief(), "202");
-    let off = host.act(ASYNCHRONOUS, "disable").await;
-    assert_eq!(off.status, 200, "{off:?}");
+    host.act_well(ASYNCHRONOUS, "disable").await;
     assert_eq!(buy(43).await.brief(), "503 DISABLED");
     // Who was served before hears so again.
     assert!(buy(42).await.replayed);
@@ -254,7 +253,7 @@ async fn a_version_that_is_switched_off_sells_no_more_and_settles_what_it_accept
     let host = host.kill().await.start().await;
     let again = host.shop.buy(ASYNCHRONOUS, sale, 43, 1).key("k");
     assert_eq!(again.send().await.brief(), "503 DISABLED");
-    host.act(ASYNCHRONOUS, "enable").await;
+    host.act_well(ASYNCHRONOUS, "enable").await;
     let again = host.shop.buy(ASYNCHRONOUS, sale, 43, 1).key("k");
     assert_eq!(again.follow().await.refusal(), None);
 }

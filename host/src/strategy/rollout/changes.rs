@@ -3,10 +3,13 @@
 //!
 //! One change of a version at a time, on this host by a lock and among hosts by the epoch.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     Rollout,
@@ -24,12 +27,27 @@ use crate::{
     telemetry::labels::SwapResult,
 };
 
+/// How long an operator's change waits for its turn: a look at the version, which the host takes every second, is over by then, and another change is not.
+const TURN_WAIT: Duration = Duration::from_millis(500);
+
 /// A change of a version under way: nobody else changes it meanwhile.
 pub struct Turn(pub(super) OwnedMutexGuard<Followed>);
 
+impl Turn {
+    async fn of(followed: Arc<Mutex<Followed>>) -> Result<Self, Undone> {
+        let turn = tokio::time::timeout(TURN_WAIT, followed.lock_owned()).await;
+        turn.map(Self).map_err(|_| Undone::Busy)
+    }
+}
+
 impl Rollout {
-    /// Takes the turn to change a version.
-    pub fn take_turn(&self, version: &Version) -> Result<Turn, Undone> {
+    /// Waits for the turn to change a version; fails where another change has it.
+    pub async fn turn(&self, version: &Version) -> Result<Turn, Undone> {
+        Turn::of(self.followed(version)).await
+    }
+
+    /// Takes the turn to change a version, if it is free now: what the host does by itself can wait for its next look.
+    pub(super) fn turn_now(&self, version: &Version) -> Result<Turn, Undone> {
         let followed = self.followed(version).try_lock_owned();
         followed.map(Turn).map_err(|_| Undone::Busy)
     }
@@ -184,5 +202,25 @@ impl Rollout {
             to: None,
             evidence,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_waits_for_a_look_and_not_for_another_change() {
+        let followed = Arc::<Mutex<Followed>>::default();
+        let held_for = async |time: Duration| {
+            let held = Arc::clone(&followed).lock_owned().await;
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                drop(held);
+            });
+            Turn::of(Arc::clone(&followed)).await
+        };
+        assert!(held_for(TURN_WAIT / 2).await.is_ok());
+        assert!(matches!(held_for(TURN_WAIT * 2).await, Err(Undone::Busy)));
     }
 }

@@ -178,7 +178,7 @@ impl Rollout {
             "it has {size} bytes, and a component may have {COMPONENT_MAX_BYTES}"
         );
         let bytes = tokio::fs::read(file).await?;
-        let Ok(turn) = self.take_turn(&version) else {
+        let Ok(turn) = self.turn_now(&version) else {
             return Ok(State::Waiting);
         };
         let stored = self.stored(&version).await?;

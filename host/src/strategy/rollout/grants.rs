@@ -87,7 +87,7 @@ impl Rollout {
             if folder.is_being_written(&version) {
                 continue;
             }
-            let Ok(turn) = self.take_turn(&version) else {
+            let Ok(turn) = self.turn_now(&version) else {
                 continue;
             };
             match self.grant(turn, &version, &section).await {

@@ -111,7 +111,7 @@ impl Rollout {
         evidence: Value,
     ) -> Result<(), Undone> {
         let version = &strategy.version;
-        let turn = self.take_turn(version)?;
+        let turn = self.turn_now(version)?;
         let Some(stored) = self.stored(version).await? else {
             return Ok(());
         };

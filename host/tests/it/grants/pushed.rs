@@ -245,11 +245,11 @@ async fn grants_wait_for_the_end_of_a_trial() {
     // The file was read.
     host.logged("[v77]").await;
     assert_eq!(host.shown("v1").await["grants"], json!({}));
-    host.act("v1", "promote").await;
+    host.act_well("v1", "promote").await;
     let shown = host.runs_under("v1", json!({ "host_calls_max": 40 })).await;
     assert_eq!(shown["live"]["revision"], revision(&candidate).as_str());
     // What was live before has them as well when it comes back.
-    host.act("v1", "rollback").await;
+    host.act_well("v1", "rollback").await;
     host.runs_under("v1", json!({ "host_calls_max": 40 })).await;
     host.runs("v1", &revision(&build("v1", 0))).await;
 }

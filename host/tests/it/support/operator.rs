@@ -45,6 +45,13 @@ impl Host {
         Reply::read(request.send().await.unwrap()).await
     }
 
+    /// Does something with a version that must be done; hands back what the host reports.
+    pub async fn act_well(&self, version: &str, action: &str) -> Value {
+        let reply = self.act(version, action).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        reply.json()
+    }
+
     /// What the host shows of a version.
     pub async fn shown(&self, version: &str) -> Value {
         let path = format!("/strategies/{version}");
