@@ -23,6 +23,8 @@ const ABORTS: u64 = 1;
 const ABORTED: &str = "the guest did not return";
 /// What sqlx's line about a statement says.
 const STATEMENT: &str = "sqlx::query:";
+/// The host function of a settle call.
+const SETTLES: &str = "db.purchase";
 /// How often a purchase is watched: what the host does by itself meanwhile counts in none or few of them.
 const WATCHED: u64 = 5;
 
@@ -122,8 +124,11 @@ async fn watch(
         let function = rest.split('"').nth(1)?;
         Some(format!("{capability}.{function}"))
     });
+    let mut functions: Vec<String> = functions.collect();
+    // Settlement may be done before the purchase hears that the log has its request.
+    functions.sort_by_key(|function| settles && function == SETTLES);
     Cost {
-        functions: functions.collect(),
+        functions,
         statements: lines.iter().filter(|line| line.contains(STATEMENT)).count(),
         commands: since(commands).await,
     }
