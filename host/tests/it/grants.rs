@@ -8,8 +8,11 @@ use std::fs;
 
 use super::{
     startup::assert_refused,
-    support::{FAULTY, Host, Setup, metrics::Metrics},
+    support::{FAULTY, Host, Setup, eventually, metrics::Metrics},
 };
+
+/// Holds the lock of the sale for 300 ms for each piece, and then buys.
+const HOLDS: u64 = 34;
 
 /// A host that serves these versions, with these grants.
 fn granting(versions: &[&str], grants: &str) -> Setup {
@@ -28,6 +31,19 @@ fn used(metrics: &Metrics, limit: &str) -> f64 {
 fn failures(metrics: &Metrics, error: &str) -> f64 {
     let labels = [("version", FAULTY), ("error", error)];
     metrics.sum("time_sale_operation_failure_total", &labels)
+}
+
+/// Waits until so many calls of the faulty strategy run.
+async fn in_flight(host: &Host, calls: f64) {
+    eventually("they are in flight", async || {
+        let labels = [("version", FAULTY)];
+        let metrics = host.metrics().await;
+        match metrics.sum("time_sale_calls_in_flight", &labels) {
+            now if now == calls => Ok(()),
+            now => Err(now),
+        }
+    })
+    .await;
 }
 
 /// A limit that is breached on purpose.
@@ -139,8 +155,8 @@ async fn a_versions_own_hold_ends_what_its_locks_protect() {
     let breach = Breach {
         grants: "lock_hold_ms = 1200\n",
         limit: "lock_hold",
-        inside: (34, 1),
-        beyond: (34, 5),
+        inside: (HOLDS, 1),
+        beyond: (HOLDS, 5),
         answer: "503 BUSY",
         error: "LockLostException",
     };
@@ -158,23 +174,11 @@ async fn a_versions_own_bound_on_calls_in_flight_turns_the_next_away() {
     assert_eq!(used(&host.at_rest().await, "calls_in_flight"), 0.5);
 
     // Each holds the lock of its sale for three seconds, and the second stands in line for the first.
-    let holds = 34;
     let held = host.shop.sale(20).await;
-    let holders: Vec<_> = [200 + holds, 300 + holds]
+    let holders: Vec<_> = [200 + HOLDS, 300 + HOLDS]
         .map(|user| tokio::spawn(host.shop.buy(FAULTY, held, user, 10).send()))
         .into();
-    super::support::eventually("both are in flight", async || {
-        let labels = [("version", FAULTY)];
-        match host
-            .metrics()
-            .await
-            .sum("time_sale_calls_in_flight", &labels)
-        {
-            2.0 => Ok(()),
-            calls => Err(calls),
-        }
-    })
-    .await;
+    in_flight(&host, 2.0).await;
     assert_eq!(used(&host.metrics().await, "calls_in_flight"), 1.0);
     let turned_away = host.shop.buy(FAULTY, sale, 400, 1).send().await;
     assert_eq!(turned_away.brief(), "503 OVERLOADED");

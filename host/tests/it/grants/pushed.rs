@@ -10,15 +10,13 @@ use super::{
         operator::{build, revision},
         staged,
     },
-    granting,
+    HOLDS, granting, in_flight,
 };
 
 /// Buys in one step, with one host function.
 const BUYS: u64 = 0;
 /// Buys in one step, with the answer to a second purchase of the same: with many host functions.
 const BUYS_TWICE: u64 = 22;
-/// Holds the lock of the sale for 300 ms for each piece, and then buys.
-const HOLDS: u64 = 34;
 
 impl Host {
     /// The file of grants in its folder.
@@ -261,23 +259,12 @@ async fn the_bound_on_calls_is_raised_and_lowered_while_calls_run() {
     let host = setup.set("TIMESALE_PERMIT_WAIT_MS", 50).start().await;
     let sale = host.shop.sale(100).await;
     let hold = |user: u64| tokio::spawn(host.shop.buy(FAULTY, sale, 100 * user + HOLDS, 10).send());
-    let in_flight = async |calls: f64| {
-        eventually("they are in flight", async || {
-            let labels = [("version", FAULTY)];
-            let metrics = host.metrics().await;
-            match metrics.sum("time_sale_calls_in_flight", &labels) {
-                now if now == calls => Ok(()),
-                now => Err(now),
-            }
-        })
-        .await;
-    };
     let is_full = async |user: u64| {
         assert_eq!(host.told(sale, user, BUYS).await, "503 OVERLOADED");
     };
 
     let first = hold(1);
-    in_flight(1.0).await;
+    in_flight(&host, 1.0).await;
     is_full(2).await;
     host.write_grants(&calls_max(3));
     host.runs_under(FAULTY, json!({ "calls_max": 3 })).await;
@@ -285,7 +272,7 @@ async fn the_bound_on_calls_is_raised_and_lowered_while_calls_run() {
 
     // They stand in line for the lock of the sale, so that the last runs for nine seconds.
     let three = [3, 4, 5].map(hold);
-    in_flight(3.0).await;
+    in_flight(&host, 3.0).await;
     is_full(6).await;
     host.write_grants(&calls_max(1));
     host.runs_under(FAULTY, json!({ "calls_max": 1 })).await;
@@ -294,7 +281,7 @@ async fn the_bound_on_calls_is_raised_and_lowered_while_calls_run() {
     }
     host.at_rest().await;
     let last = hold(7);
-    in_flight(1.0).await;
+    in_flight(&host, 1.0).await;
     is_full(8).await;
     assert_eq!(last.await.unwrap().brief(), "201");
     assert_eq!(host.told(sale, 9, BUYS).await, "201");

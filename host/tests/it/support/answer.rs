@@ -51,6 +51,12 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
+    /// The body of what was done or is there.
+    pub fn done<'a, T: Deserialize<'a>>(&'a self) -> T {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        self.parsed()
+    }
+
     /// The id of what was created.
     pub fn created(&self) -> u64 {
         assert_eq!(self.status, StatusCode::CREATED, "{self:?}");

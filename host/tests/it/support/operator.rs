@@ -1,6 +1,6 @@
 //! What an operator can do: push components, change what runs, look at it and at the audit.
 
-use reqwest::{Body, Method, RequestBuilder, StatusCode};
+use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -33,9 +33,7 @@ impl Host {
 
     /// Pushes a component that must go live, or become a candidate; hands back what the host reports.
     pub async fn push_well(&self, version: &str, query: &str, component: Vec<u8>) -> Value {
-        let reply = self.push(version, query, component).await;
-        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        reply.json()
+        self.push(version, query, component).await.done()
     }
 
     /// Does something with a version.
@@ -47,18 +45,14 @@ impl Host {
 
     /// Does something with a version that must be done; hands back what the host reports.
     pub async fn act_well(&self, version: &str, action: &str) -> Value {
-        let reply = self.act(version, action).await;
-        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        reply.json()
+        self.act(version, action).await.done()
     }
 
     /// What the host shows of a version.
     pub async fn shown(&self, version: &str) -> Value {
         let path = format!("/strategies/{version}");
         let response = self.operate(Method::GET, &path).send().await.unwrap();
-        let reply = Reply::read(response).await;
-        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        reply.json()
+        Reply::read(response).await.done()
     }
 
     /// The last line of the audit of a version.

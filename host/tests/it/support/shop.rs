@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{
@@ -109,9 +109,7 @@ impl Shop {
 
     /// The same at a place where it is told.
     async fn result_at(&self, path: &str) -> Standing {
-        let reply = self.get(path).await;
-        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        reply.parsed()
+        self.get(path).await.done()
     }
 
     /// Waits until it is final.
