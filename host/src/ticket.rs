@@ -2,14 +2,18 @@
 //!
 //! An id is 16 bytes that name the request and 16 that prove it for one sale, in hexadecimal.
 //! With an idempotency key the name is derived from user, key and sale, so that every host derives the same one.
+//! Without one it begins with the time, as a UUID of version 7 does (RFC 9562): orders that come one after the other then lie one after the other in the databases' indexes, where random names would each touch a page of their own.
 //! `http::purchases` calls this; the key itself comes from `secret`.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{KeyId, RequestId, SaleId, UserId};
 
 const NAME_BYTES: usize = 16;
+/// Bits of a name that chance makes where the time makes the others: 48 hold the milliseconds since 1970 for ten thousand years.
+const RANDOM_BITS: u32 = 80;
 const PROOF_BYTES: usize = 16;
 const KEY_MIN_BYTES: usize = 16;
 
@@ -46,9 +50,11 @@ impl TicketKeys {
         }
     }
 
-    /// The id of a request that came without an idempotency key.
-    pub fn random(&self, sale: SaleId) -> RequestId {
-        self.seal(rand::random(), sale)
+    /// The id of a request that came without an idempotency key, at this time.
+    pub fn random(&self, sale: SaleId, at: Timestamp) -> RequestId {
+        let time = u128::try_from(at.as_millisecond()).unwrap_or_default();
+        let chance = rand::random::<u128>() >> (u128::BITS - RANDOM_BITS);
+        self.seal((time << RANDOM_BITS | chance).to_be_bytes(), sale)
     }
 
     /// The id of every request of this user with this key for this sale.
@@ -113,16 +119,22 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::{TicketKeys, key_id};
 
     fn keys(text: &str) -> TicketKeys {
         TicketKeys::parse(text).unwrap()
     }
 
+    fn at(millisecond: i64) -> Timestamp {
+        Timestamp::from_millisecond(millisecond).unwrap()
+    }
+
     #[test]
     fn an_id_is_true_for_its_sale_alone() {
         let keys = keys("a key of enough bytes");
-        let id = keys.random(7);
+        let id = keys.random(7, at(1));
         assert_eq!(keys.verify(7, &id.0), Some(id.clone()));
         assert_eq!(keys.verify(8, &id.0), None);
     }
@@ -130,12 +142,20 @@ mod tests {
     #[test]
     fn a_changed_digit_makes_an_id_forged() {
         let keys = keys("a key of enough bytes");
-        let id = keys.random(7).0;
+        let id = keys.random(7, at(1)).0;
         for place in 0..id.len() {
             let mut forged = id.clone().into_bytes();
             forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
             assert_eq!(keys.verify(7, &String::from_utf8(forged).unwrap()), None);
         }
+    }
+
+    #[test]
+    fn ids_without_a_key_stand_in_the_order_of_their_time_and_are_never_the_same() {
+        let keys = keys("a key of enough bytes");
+        let [first, again, later] = [1_000, 1_000, 1_001].map(|time| keys.random(7, at(time)).0);
+        assert_ne!(first, again);
+        assert!(first < later && again < later);
     }
 
     #[test]
@@ -151,9 +171,9 @@ mod tests {
     fn a_retired_key_still_verifies_and_no_longer_signs() {
         let old = keys("the old key, long enough");
         let rotated = keys("the new key, long enough\nthe old key, long enough\n");
-        let id = old.random(7);
+        let id = old.random(7, at(1));
         assert!(rotated.verify(7, &id.0).is_some());
-        assert_eq!(old.verify(7, &rotated.random(7).0), None);
+        assert_eq!(old.verify(7, &rotated.random(7, at(1)).0), None);
     }
 
     #[test]

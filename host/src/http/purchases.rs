@@ -125,7 +125,7 @@ async fn purchase(
     let chosen = strategy.choose(body.user_id);
     let request = Request {
         id: key.map_or_else(
-            || keys.random(sale_id),
+            || keys.random(sale_id, at),
             |key| keys.derived(body.user_id, &key, sale_id),
         ),
         key,

@@ -47,13 +47,14 @@ impl Subject {
     /// A request of a buyer who has not bought before: one piece, now.
     pub fn request(&mut self, sale: SaleId) -> Request {
         self.users += 1;
+        let now = domain::now();
         Request {
-            id: self.keys.random(sale),
+            id: self.keys.random(sale, now),
             key: None,
             sale_id: sale,
             user_id: self.users,
             quantity: 1,
-            accepted_at: domain::now(),
+            accepted_at: now,
             version: self.revision.version.clone(),
             revision: self.revision.id.clone(),
         }
