@@ -1,0 +1,136 @@
+-- A batch of purchases answers from what it did, in the place of reading it back, and reads a sale's facts once for each request.
+
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+-- As before (0002): what it is asked, what it answers and what it does are the same.
+CREATE OR REPLACE FUNCTION purchase(
+    request_ids text[], sale_ids bigint[], user_ids bigint[], quantities bigint[], accepted_ats bigint[],
+    versions text[], revisions text[], key_ids bytea[],
+    settling text, under_fence bigint, refusals_are_final boolean, placed_at bigint
+) RETURNS TABLE (
+    verdict text, reason text,
+    id bigint, request_id text, time_sale_id bigint, product_id bigint, user_id bigint, quantity bigint,
+    discount_price bigint, remaining bigint, version text, accepting_revision text, settling_revision text, created_at bigint
+) LANGUAGE plpgsql
+SET search_path FROM CURRENT
+-- Plans are made once and live as long as the connection.
+-- One made while a table was small must not read the whole of it when it is large: every row is looked up by its key.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_material = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    asked    record;
+    outcome  text;
+    verdicts text[]   := array_fill(NULL::text, ARRAY[cardinality(request_ids)]);
+    -- What the sale has left after the order of each request that passed, and what the order is for.
+    lefts    bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(request_ids)]);
+    products bigint[] := lefts;
+    prices   bigint[] := lefts;
+    -- The orders of those that passed.
+    ids      bigint[];
+    -- What this batch has left of each sale and given to each buyer, by their numbers below; and the keys it took.
+    stock    bigint[] := lefts;
+    bought   bigint[] := lefts;
+    taken    boolean[] := array_fill(false, ARRAY[cardinality(request_ids)]);
+BEGIN
+    -- Always in the order of their ids, so that two batches never wait for each other.
+    FOR asked IN SELECT DISTINCT unnest(sale_ids) AS sale_id ORDER BY sale_id LOOP
+        PERFORM FROM time_sales AS s WHERE s.id = asked.sale_id FOR NO KEY UPDATE;
+    END LOOP;
+
+    -- A statement of its own: it sees what was committed until the rows were had.
+    FOR asked IN
+        SELECT a.place, a.quantity, a.accepted_at, a.key, s.id AS sale_id, s.product_id, s.remaining, s.discount_price,
+            s.start_at, s.end_at, s.limit_per_user, s.fence,
+            dense_rank() OVER (ORDER BY a.sale_id) AS sale_number,
+            dense_rank() OVER (ORDER BY a.sale_id, a.user_id) AS buyer_number,
+            dense_rank() OVER (ORDER BY a.key) AS key_number,
+            (SELECT true FROM decisions AS d WHERE d.request_id = a.request_id) AS decided,
+            (SELECT true FROM idempotency_keys AS k WHERE k.key = a.key) AS taken,
+            CASE WHEN s.limit_per_user IS NOT NULL THEN
+                (SELECT coalesce(sum(o.quantity), 0)::bigint FROM orders AS o
+                 WHERE o.time_sale_id = a.sale_id AND o.user_id = a.user_id) END AS bought
+        FROM unnest(request_ids, sale_ids, user_ids, quantities, accepted_ats, key_ids) WITH ORDINALITY
+            AS a (request_id, sale_id, user_id, quantity, accepted_at, key, place)
+        LEFT JOIN time_sales AS s ON s.id = a.sale_id
+        ORDER BY a.place
+    LOOP
+        stock[asked.sale_number] := coalesce(stock[asked.sale_number], asked.remaining);
+        bought[asked.buyer_number] := coalesce(bought[asked.buyer_number], asked.bought);
+        outcome := CASE
+            WHEN asked.decided THEN 'DECIDED'
+            WHEN under_fence < asked.fence THEN 'LOCK_LOST'
+            WHEN asked.taken OR (asked.key IS NOT NULL AND taken[asked.key_number]) THEN 'TAKEN'
+            WHEN asked.sale_id IS NULL THEN 'NOT_FOUND'
+            WHEN asked.accepted_at < asked.start_at OR asked.accepted_at >= asked.end_at THEN 'NOT_OPEN'
+            WHEN asked.quantity > stock[asked.sale_number] THEN 'SOLD_OUT'
+            WHEN bought[asked.buyer_number] + asked.quantity > asked.limit_per_user THEN 'LIMIT_EXCEEDED'
+        END;
+        IF outcome IS NULL THEN
+            stock[asked.sale_number] := stock[asked.sale_number] - asked.quantity;
+            bought[asked.buyer_number] := bought[asked.buyer_number] + asked.quantity;
+            taken[asked.key_number] := true;
+            lefts[asked.place] := stock[asked.sale_number];
+            products[asked.place] := asked.product_id;
+            prices[asked.place] := asked.discount_price;
+        ELSE
+            verdicts[asked.place] := outcome;
+        END IF;
+    END LOOP;
+
+    WITH placed AS (
+        INSERT INTO orders AS o (request_id, time_sale_id, user_id, quantity, discount_price, remaining,
+            version, accepting_revision, settling_revision, fence, created_at)
+        SELECT a.request_id, a.sale_id, a.user_id, a.quantity, a.price, a.remaining,
+            a.version, a.revision, settling, under_fence, placed_at
+        FROM unnest(request_ids, sale_ids, user_ids, quantities, prices, versions, revisions, lefts) WITH ORDINALITY
+            AS a (request_id, sale_id, user_id, quantity, price, version, revision, remaining, place)
+        WHERE a.remaining IS NOT NULL
+        ORDER BY a.place
+        RETURNING o.id
+    )
+    SELECT array_agg(p.id ORDER BY p.id) INTO ids FROM placed AS p;
+
+    -- Keys and refusals go in in the order of their keys, so that two batches never wait for each other.
+    IF refusals_are_final THEN
+        INSERT INTO decisions (request_id, time_sale_id, reason, created_at)
+        SELECT a.request_id, a.sale_id, a.verdict, placed_at
+        FROM unnest(request_ids, sale_ids, verdicts) AS a (request_id, sale_id, verdict)
+        WHERE a.verdict IS NOT NULL AND a.verdict <> 'DECIDED'
+        ORDER BY a.request_id
+        ON CONFLICT DO NOTHING;
+    ELSE
+        INSERT INTO idempotency_keys (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at, order_id)
+        SELECT a.key, a.request_id, a.sale_id, a.user_id, a.quantity, a.version, a.revision, a.accepted_at, d.order_id
+        FROM unnest(request_ids, sale_ids, user_ids, quantities, accepted_ats, versions, revisions, key_ids, lefts)
+            AS a (request_id, sale_id, user_id, quantity, accepted_at, version, revision, key, remaining)
+        JOIN decisions AS d ON d.request_id = a.request_id
+        WHERE a.key IS NOT NULL AND a.remaining IS NOT NULL
+        ORDER BY a.key;
+    END IF;
+
+    -- What was decided before is read; what was decided just now is at hand.
+    -- The orders of this batch have their ids in the order of their places, so the n-th that passed has the n-th id.
+    IF 'DECIDED' = ANY (verdicts) THEN
+        RETURN QUERY
+        SELECT a.verdict, d.reason, o.id, o.request_id, o.time_sale_id, s.product_id, o.user_id, o.quantity,
+            o.discount_price, o.remaining, o.version, o.accepting_revision, o.settling_revision, o.created_at
+        FROM unnest(request_ids, verdicts) WITH ORDINALITY AS a (request_id, verdict, place)
+        LEFT JOIN decisions AS d ON d.request_id = a.request_id
+        LEFT JOIN orders AS o ON o.id = d.order_id
+        LEFT JOIN time_sales AS s ON s.id = o.time_sale_id
+        ORDER BY a.place;
+    ELSE
+        RETURN QUERY
+        SELECT a.verdict, NULL::text, CASE WHEN a.remaining IS NOT NULL THEN ids[count(a.remaining) OVER (ORDER BY a.place)] END,
+            a.request_id, a.sale_id, a.product_id, a.user_id, a.quantity,
+            a.price, a.remaining, a.version, a.revision, settling, placed_at
+        FROM unnest(verdicts, request_ids, sale_ids, products, user_ids, quantities, prices, lefts, versions, revisions) WITH ORDINALITY
+            AS a (verdict, request_id, sale_id, product_id, user_id, quantity, price, remaining, version, revision, place)
+        ORDER BY a.place;
+    END IF;
+END $$;
