@@ -91,6 +91,42 @@ async fn a_batch_is_judged_in_its_order_and_a_no_hinders_nobody() -> Outcome {
 }
 
 #[tokio::test]
+async fn an_order_is_answered_as_it_is_kept_whatever_stands_beside_it() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let (one, other) = (fixture.sale(3).await?, fixture.sale(3).await?);
+    let first = fixture.request("first", &one, 1, 1);
+    let second = fixture.request("second", &other, 2, 2);
+    let batches = [
+        vec![second.clone(), first.clone()],
+        vec![
+            fixture.request("third", &one, 3, 1),
+            second,
+            fixture.request("greedy", &other, 4, 2),
+            fixture.keyed("keyed", &other, 1),
+            first,
+            fixture.request("last", &one, 5, 1),
+        ],
+    ];
+    for batch in batches {
+        let answers = fixture
+            .database
+            .purchase(&batch, &settling(), false, fixture.now)
+            .await?;
+        for (request, answer) in batch.iter().zip(answers) {
+            let Ok(order) = answer else {
+                assert_eq!((request.id.0.as_str(), answer), ("greedy", Err(sold_out())));
+                continue;
+            };
+            assert_eq!(order.request_id, request.id);
+            assert_eq!(fixture.database.order(order.id).await?, Some(order));
+        }
+    }
+    assert_eq!(fixture.remaining(&one).await?, 0);
+    assert_eq!(fixture.remaining(&other).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_bought_before_counts_towards_the_limit() -> Outcome {
     let fixture = Fixture::new().await?;
     let sale = fixture.limited_sale(10, Some(3)).await?;
