@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use hyper::{Method, StatusCode, body::Bytes};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -280,7 +281,10 @@ impl Crowd {
             if due >= self.ends {
                 return tally;
             }
-            tokio::time::sleep_until(due.into()).await;
+            // Not in the closed loop: a timer rounds up to whole milliseconds, so even one that is due would hold the buyer up.
+            if self.rate.is_some() {
+                tokio::time::sleep_until(due.into()).await;
+            }
             let sale = turn as usize % self.paths.len().max(1);
             let path = self.paths.get(sale).map_or("", String::as_str);
             let user = self.first_user + i64::from(turn);
@@ -323,6 +327,14 @@ async fn buy_once(
     }
 }
 
+/// What is looked for in the body of an answer.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    order_id: Option<i64>,
+    code: Option<String>,
+}
+
 /// What buyers were told.
 #[derive(Default)]
 pub struct Tally {
@@ -357,12 +369,11 @@ enum What {
 
 impl Tally {
     fn note(&mut self, sale: usize, took: Duration, answer: &Answer) {
-        let problem = || serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        let said = || serde_json::from_slice::<Said>(&answer.body).unwrap_or_default();
         match (answer.status, &answer.location) {
             (StatusCode::CREATED, _) => {
                 self.accepted.push(took);
-                let order = problem().get("orderId").and_then(Value::as_i64);
-                self.tell(sale, order.map_or(What::Unknown, What::Order));
+                self.tell(sale, said().order_id.map_or(What::Unknown, What::Order));
             }
             (StatusCode::ACCEPTED, Some(location)) => {
                 self.accepted.push(took);
@@ -370,7 +381,7 @@ impl Tally {
             }
             (StatusCode::CONFLICT, _) => {
                 self.refused.push(took);
-                if problem().get("code").and_then(Value::as_str) == Some("SOLD_OUT") {
+                if said().code.as_deref() == Some("SOLD_OUT") {
                     self.tell(sale, What::SoldOut);
                 }
             }
