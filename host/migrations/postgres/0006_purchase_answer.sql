@@ -30,7 +30,9 @@ DECLARE
     lefts    bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(request_ids)]);
     products bigint[] := lefts;
     prices   bigint[] := lefts;
-    -- The orders of those that passed.
+    -- Which of those that passed it is; and their orders, which have their ids in the order of their places.
+    numbers  bigint[] := lefts;
+    passed   bigint   := 0;
     ids      bigint[];
     -- What this batch has left of each sale and given to each buyer, by their numbers below; and the keys it took.
     stock    bigint[] := lefts;
@@ -77,6 +79,8 @@ BEGIN
             lefts[asked.place] := stock[asked.sale_number];
             products[asked.place] := asked.product_id;
             prices[asked.place] := asked.discount_price;
+            passed := passed + 1;
+            numbers[asked.place] := passed;
         ELSE
             verdicts[asked.place] := outcome;
         END IF;
@@ -105,16 +109,14 @@ BEGIN
         ON CONFLICT DO NOTHING;
     ELSE
         INSERT INTO idempotency_keys (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at, order_id)
-        SELECT a.key, a.request_id, a.sale_id, a.user_id, a.quantity, a.version, a.revision, a.accepted_at, d.order_id
-        FROM unnest(request_ids, sale_ids, user_ids, quantities, accepted_ats, versions, revisions, key_ids, lefts)
-            AS a (request_id, sale_id, user_id, quantity, accepted_at, version, revision, key, remaining)
-        JOIN decisions AS d ON d.request_id = a.request_id
-        WHERE a.key IS NOT NULL AND a.remaining IS NOT NULL
+        SELECT a.key, a.request_id, a.sale_id, a.user_id, a.quantity, a.version, a.revision, a.accepted_at, ids[a.number]
+        FROM unnest(request_ids, sale_ids, user_ids, quantities, accepted_ats, versions, revisions, key_ids, numbers)
+            AS a (request_id, sale_id, user_id, quantity, accepted_at, version, revision, key, number)
+        WHERE a.key IS NOT NULL AND a.number IS NOT NULL
         ORDER BY a.key;
     END IF;
 
     -- What was decided before is read; what was decided just now is at hand.
-    -- The orders of this batch have their ids in the order of their places, so the n-th that passed has the n-th id.
     IF 'DECIDED' = ANY (verdicts) THEN
         RETURN QUERY
         SELECT a.verdict, d.reason, o.id, o.request_id, o.time_sale_id, s.product_id, o.user_id, o.quantity,
@@ -126,11 +128,11 @@ BEGIN
         ORDER BY a.place;
     ELSE
         RETURN QUERY
-        SELECT a.verdict, NULL::text, CASE WHEN a.remaining IS NOT NULL THEN ids[count(a.remaining) OVER (ORDER BY a.place)] END,
-            a.request_id, a.sale_id, a.product_id, a.user_id, a.quantity,
+        SELECT a.verdict, NULL::text, ids[a.number], a.request_id, a.sale_id, a.product_id, a.user_id, a.quantity,
             a.price, a.remaining, a.version, a.revision, settling, placed_at
-        FROM unnest(verdicts, request_ids, sale_ids, products, user_ids, quantities, prices, lefts, versions, revisions) WITH ORDINALITY
-            AS a (verdict, request_id, sale_id, product_id, user_id, quantity, price, remaining, version, revision, place)
+        FROM unnest(verdicts, numbers, request_ids, sale_ids, products, user_ids, quantities, prices, lefts, versions, revisions)
+            WITH ORDINALITY
+            AS a (verdict, number, request_id, sale_id, product_id, user_id, quantity, price, remaining, version, revision, place)
         ORDER BY a.place;
     END IF;
 END $$;
