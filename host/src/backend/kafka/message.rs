@@ -2,6 +2,8 @@
 //!
 //! The request's id travels as a header, so that nobody has to understand the value to know whose it is.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use jiff::Timestamp;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
@@ -65,7 +67,7 @@ pub fn letter(record: &Record, reason: &str) -> NewRecord {
 pub fn record(message: &BorrowedMessage<'_>) -> Option<Record> {
     let mut headers = Vec::new();
     let mut request_id = None;
-    for header in message.headers().into_iter().flat_map(Headers::iter) {
+    for header in message.headers().into_iter().flat_map(readable) {
         let value = header.value.unwrap_or_default();
         match std::str::from_utf8(value) {
             Ok(id) if header.key == REQUEST_ID => request_id = Some(RequestId(id.to_owned())),
@@ -85,6 +87,16 @@ pub fn record(message: &BorrowedMessage<'_>) -> Option<Record> {
     })
 }
 
+/// The headers that can be read, in their order.
+///
+/// Anybody may write a name that is not UTF-8, and rdkafka panics at it (0.39.0, `Headers::try_get` of a `BorrowedHeaders`): such a header is left out, name and value, and stays where the record is.
+fn readable<H: Headers>(headers: &H) -> impl Iterator<Item = Header<'_, &[u8]>> {
+    (0..headers.count()).filter_map(|index| {
+        let read = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));
+        read.ok().flatten()
+    })
+}
+
 /// A place in a topic; none where librdkafka means something else by one of the numbers.
 pub fn place(partition: i32, offset: i64) -> Option<Place> {
     Some(Place {
@@ -101,4 +113,42 @@ pub fn partition(number: u32) -> i32 {
 /// An offset as librdkafka takes it.
 pub fn offset(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers as rdkafka hands them out, of which the second has a name that is not UTF-8.
+    struct Strange;
+
+    impl Headers for Strange {
+        fn count(&self) -> usize {
+            3
+        }
+
+        fn try_get(&self, index: usize) -> Option<Header<'_, &[u8]>> {
+            const NAMES: [&[u8]; 3] = [b"one", b"caf\xe9", b"three"];
+            let name = NAMES.get(index)?;
+            Some(Header {
+                key: std::str::from_utf8(name).unwrap(),
+                value: Some(name),
+            })
+        }
+
+        fn try_get_as<V>(&self, index: usize) -> Option<Result<Header<'_, &V>, V::Error>>
+        where
+            V: rdkafka::message::FromBytes + ?Sized,
+        {
+            let Header { key, value } = self.try_get(index)?;
+            let value = value.map(V::from_bytes).transpose();
+            Some(value.map(|value| Header { key, value }))
+        }
+    }
+
+    #[test]
+    fn a_header_whose_name_cannot_be_read_is_left_out_and_the_others_are_not() {
+        let names: Vec<_> = readable(&Strange).map(|header| header.key).collect();
+        assert_eq!(names, ["one", "three"]);
+    }
 }
