@@ -1,4 +1,4 @@
-//! Request ids: made here, signed here, told true from forged here, without a store.
+//! Request ids, and their places in the log: made here, signed here, told true from forged here, without a store.
 //!
 //! An id is 16 bytes that name the request and 16 that prove it for one sale, in hexadecimal.
 //! With an idempotency key the name is derived from user, key and sale, so that every host derives the same one.
@@ -9,12 +9,13 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::{KeyId, RequestId, SaleId, UserId};
+use crate::domain::{KeyId, Place, RequestId, SaleId, UserId};
 
 const NAME_BYTES: usize = 16;
 /// Bits of a name that chance makes where the time makes the others: 48 hold the milliseconds since 1970 for ten thousand years.
 const RANDOM_BITS: u32 = 80;
 const PROOF_BYTES: usize = 16;
+const PLACE_PROOF_BYTES: usize = 8;
 const KEY_MIN_BYTES: usize = 16;
 
 /// The keys that sign request ids: the first signs, all verify.
@@ -71,10 +72,42 @@ impl TicketKeys {
         let mut bytes = [0; NAME_BYTES + PROOF_BYTES];
         hex::decode_to_slice(text, &mut bytes).ok()?;
         let (name, proof) = bytes.split_at(NAME_BYTES);
-        let signed = std::iter::once(&self.signing)
-            .chain(&self.retired)
+        let signed = self
+            .all()
             .any(|key| prove(key, name, sale).verify_truncated_left(proof).is_ok());
         signed.then(|| RequestId(text.to_ascii_lowercase()))
+    }
+
+    /// A request's place as its Location carries it, with a proof that it is this request's: `partition-offset-proof`.
+    pub fn place(&self, request: &RequestId, place: Place) -> String {
+        let proof: [u8; PLACE_PROOF_BYTES] = first(
+            &prove_place(&self.signing, request, place)
+                .finalize()
+                .into_bytes(),
+        );
+        let Place { partition, offset } = place;
+        format!("{partition}-{offset}-{}", hex::encode(proof))
+    }
+
+    /// The place, if one of these keys signed it for this request.
+    pub fn verify_place(&self, request: &RequestId, text: &str) -> Option<Place> {
+        let mut parts = text.splitn(3, '-');
+        let place = Place {
+            partition: parts.next()?.parse().ok()?,
+            offset: parts.next()?.parse().ok()?,
+        };
+        let mut proof = [0; PLACE_PROOF_BYTES];
+        hex::decode_to_slice(parts.next()?, &mut proof).ok()?;
+        let signed = self.all().any(|key| {
+            prove_place(key, request, place)
+                .verify_truncated_left(&proof)
+                .is_ok()
+        });
+        signed.then_some(place)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Vec<u8>> {
+        std::iter::once(&self.signing).chain(&self.retired)
     }
 
     fn seal(&self, name: [u8; NAME_BYTES], sale: SaleId) -> RequestId {
@@ -95,6 +128,11 @@ pub fn key_id(user: UserId, key: &str) -> KeyId {
 
 fn prove(key: &[u8], name: &[u8], sale: SaleId) -> Hmac<Sha256> {
     mac(key, &[b"proof", name, &sale.to_be_bytes()])
+}
+
+fn prove_place(key: &[u8], request: &RequestId, place: Place) -> Hmac<Sha256> {
+    let (partition, offset) = (place.partition.to_be_bytes(), place.offset.to_be_bytes());
+    mac(key, &[b"place", request.0.as_bytes(), &partition, &offset])
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
@@ -122,6 +160,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::{TicketKeys, key_id};
+    use crate::domain::Place;
 
     fn keys(text: &str) -> TicketKeys {
         TicketKeys::parse(text).unwrap()
@@ -147,6 +186,23 @@ mod tests {
             let mut forged = id.clone().into_bytes();
             forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
             assert_eq!(keys.verify(7, &String::from_utf8(forged).unwrap()), None);
+        }
+    }
+
+    #[test]
+    fn a_place_is_true_for_its_request_alone_and_for_no_other_place() {
+        let keys = keys("a key of enough bytes");
+        let [id, other] = [1, 2].map(|time| keys.random(7, at(time)));
+        let place = Place {
+            partition: 3,
+            offset: 14,
+        };
+        let told = keys.place(&id, place);
+        assert_eq!(keys.verify_place(&id, &told), Some(place));
+        assert_eq!(keys.verify_place(&other, &told), None);
+        let moved = told.replacen("3-14", "3-13", 1);
+        for forged in [&moved, "3-14", "3-14-", "3-14-00", "x", "", &told[1..]] {
+            assert_eq!(keys.verify_place(&id, forged), None, "{forged}");
         }
     }
 

@@ -187,8 +187,7 @@ impl Cluster {
     /// The cluster keeps no index: all requests that wait are read, once at a time, so this is for who has lost the place.
     pub async fn find(&self, request: &RequestId) -> Result<Option<Place>, BackendError> {
         self.observer.look().await?;
-        let unsettled = self.marks.borrow().unsettled();
-        self.search.find(request, unsettled).await
+        self.search.find(request, &self.marks).await
     }
 
     /// Reads around the offsets that the group committed: at most about `settled_max` records before them, and the first after each.

@@ -220,7 +220,7 @@ impl From<BackendError> for Problem {
             BackendError::LockTimeout { .. } | BackendError::LockLost => {
                 Self::new(Code::Busy, "a lock was not had in time")
             }
-            BackendError::Full { .. } => Self::new(Code::Overloaded, "the queue is full"),
+            BackendError::Full { .. } => Self::new(Code::Overloaded, "there is no room for it now"),
             BackendError::Unavailable { .. } => {
                 Self::new(Code::BackendUnavailable, "a backend is away")
             }
@@ -269,7 +269,7 @@ pub fn problem_of(ending: &Ending) -> Problem {
         Ending::Failed(kind) => failed(*kind),
         Ending::Broken(Broken::TimedOut | Broken::Cancelled) => Problem::new(
             Code::Deadline,
-            "the purchase took too long and was undone; with an Idempotency-Key it can be asked again",
+            "the purchase took too long; the same Idempotency-Key, if it had one, tells what became of it",
         ),
         Ending::Broken(Broken::Overloaded) => overloaded(),
         Ending::Broken(Broken::Trapped | Broken::OutOfMemory | Broken::HostCalls)

@@ -184,7 +184,7 @@ impl Call<'_> {
 /// Answers a purchase: with the first reply where its key had one, else with what the strategy makes of it.
 async fn answer(app: &App, call: Call<'_>, request: Request) -> Result<Response, Problem> {
     let Some(key) = request.key else {
-        return reply(&request.clone(), call.run(request).await?);
+        return reply(app, &request.clone(), call.run(request).await?);
     };
     let in_progress = || {
         Problem::new(
@@ -208,13 +208,13 @@ async fn answer(app: &App, call: Call<'_>, request: Request) -> Result<Response,
     if perhaps_sold && let Some(first) = app.backends.database.find_key(&key).await? {
         return replay(app, &request, first).await;
     }
-    reply(&request, ending)
+    reply(app, &request, ending)
 }
 
-fn reply(request: &Request, ending: Ending) -> Result<Response, Problem> {
+fn reply(app: &App, request: &Request, ending: Ending) -> Result<Response, Problem> {
     match ending {
         Ending::Completed(order) => Ok(ordered(order)),
-        Ending::Accepted(ticket) => Ok(accepted(request, &ticket)),
+        Ending::Accepted(ticket) => Ok(accepted(app, request, &ticket)),
         ending => Err(problem_of(&ending)),
     }
 }
@@ -229,12 +229,12 @@ async fn replay(app: &App, request: &Request, first: KeyRecord) -> Result<Respon
     }
     let mut response = match first.reply {
         KeyReply::Ordered(order) => ordered(order),
-        KeyReply::Accepted(Some(ticket)) => accepted(&first.request, &ticket),
+        KeyReply::Accepted(Some(ticket)) => accepted(app, &first.request, &ticket),
         // The host stopped between the claim and its record: nobody knows whether the log has the request.
         // A second copy has no effect, so it is handed in again.
         KeyReply::Accepted(None) => {
             let ticket = app.backends.hand_in(&first.request).await?;
-            accepted(&first.request, &ticket)
+            accepted(app, &first.request, &ticket)
         }
     };
     response
@@ -259,7 +259,7 @@ fn ordered(order: Order) -> Response {
     named(&order.version, &order.accepting_revision, response)
 }
 
-fn accepted(request: &Request, ticket: &Ticket) -> Response {
+fn accepted(app: &App, request: &Request, ticket: &Ticket) -> Response {
     let body = AcceptedReply {
         request_id: request.id.0.clone(),
         status: ResultStatus::Pending,
@@ -267,8 +267,11 @@ fn accepted(request: &Request, ticket: &Ticket) -> Response {
         total_waiting: ticket.total_waiting,
     };
     let location = format!(
-        "/api/{}/time-sales/purchase/result/{}/{}?place={}-{}",
-        request.version, request.sale_id, request.id, ticket.place.partition, ticket.place.offset
+        "/api/{}/time-sales/purchase/result/{}/{}?place={}",
+        request.version,
+        request.sale_id,
+        request.id,
+        app.ticket_keys.get().place(&request.id, ticket.place)
     );
     let mut response = (StatusCode::ACCEPTED, Reply(body)).into_response();
     let headers = response.headers_mut();

@@ -10,7 +10,7 @@ use super::{
     App, Path, Query,
     error::{Code, Problem, ProblemBody},
 };
-use crate::domain::{Decision, Place, RequestId};
+use crate::domain::{Decision, RequestId};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(result))
@@ -61,18 +61,8 @@ impl ResultReply {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ResultQuery {
-    /// The request's place in the log, as its Location gave it; without it the place is searched for.
+    /// The request's place in the log, as its Location gave it; without it, or where it is another, the place is searched for.
     place: Option<String>,
-}
-
-impl ResultQuery {
-    fn place(&self) -> Option<Place> {
-        let (partition, offset) = self.place.as_ref()?.split_once('-')?;
-        Some(Place {
-            partition: partition.parse().ok()?,
-            offset: offset.parse().ok()?,
-        })
-    }
 }
 
 /// Tells what became of a request.
@@ -92,15 +82,16 @@ async fn result(
     Path((_, sale_id, text)): Path<(String, i64, String)>,
     Query(query): Query<ResultQuery>,
 ) -> Result<Reply<ResultReply>, Problem> {
-    let request = app
-        .ticket_keys
-        .get()
+    let keys = app.ticket_keys.get();
+    let request = keys
         .verify(sale_id, &text)
         .ok_or_else(|| Problem::new(Code::NotFound, "there is no such request"))?;
     if let Some(decision) = decision(&app, &request).await? {
         return Ok(Reply(final_result(request, decision)));
     }
-    if let Some((position, total)) = app.backends.standing(&request, query.place()).await? {
+    // A place that is not the request's would tell what became of another.
+    let place = query.place.and_then(|it| keys.verify_place(&request, &it));
+    if let Some((position, total)) = app.backends.standing(&request, place).await? {
         let mut pending = ResultReply::is(request, ResultStatus::Pending);
         pending.queue_position = Some(position);
         pending.total_waiting = Some(total);

@@ -210,3 +210,30 @@ async fn requests_of_a_version_that_cannot_run_any_more_are_ended_and_not_forgot
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_place_that_is_not_the_requests_says_nothing_of_it() {
+    let host = Setup::impatient().with_one_line().start().await;
+    let sale = host.shop.sale(10).await;
+    block_the_line(&host).await;
+    let waiting = host.shop.buy(ASYNCHRONOUS, sale, 41, 1).send().await;
+    let neighbour = host.shop.buy(ASYNCHRONOUS, sale, 42, 1).send().await;
+    let place = |answer: &Answer| {
+        let location = answer.location.as_deref().unwrap();
+        location.split_once("?place=").unwrap().1.to_owned()
+    };
+    let (own, other) = (place(&waiting), place(&neighbour));
+    let moved = format!("9{own}");
+    let ticket = accepted(waiting);
+    for place in [&own, &other, &moved, "0-0", "0-99999", "9-0", "x", ""] {
+        let standing = host
+            .shop
+            .result_at_place(sale, &ticket.request_id, place)
+            .await;
+        assert_eq!(
+            (standing.status.as_str(), standing.queue_position),
+            ("PENDING", Some(ticket.queue_position)),
+            "{place}"
+        );
+    }
+}

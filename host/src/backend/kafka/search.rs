@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::spawn_blocking;
 
-use super::marks::Mark;
+use super::marks::{Mark, Marks};
 use super::settings::{self, Settings, Voice};
 use super::{message, unavailable};
 use crate::backend::BackendError;
@@ -20,6 +20,8 @@ use crate::domain::{Place, RequestId};
 /// How long a search may take.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
+/// Searches that run or wait for their turn.
+const SEARCHES_MAX: usize = 16;
 const OPERATION: &str = "find the request";
 
 /// Searches, one at a time.
@@ -27,6 +29,7 @@ pub struct Search {
     settings: Settings,
     topic: Arc<str>,
     turn: Arc<Mutex<()>>,
+    line: Semaphore,
 }
 
 impl Search {
@@ -36,21 +39,26 @@ impl Search {
             settings,
             topic: topic.into(),
             turn: Arc::default(),
+            line: Semaphore::new(SEARCHES_MAX),
         }
     }
 
-    /// The first record of a request between the marks of these partitions.
+    /// The first record of a request among those that wait when its turn comes.
     ///
-    /// Fails with `Unavailable` when it cannot read them all in some seconds.
+    /// Fails with `Full` where too many search, and with `Unavailable` when it cannot read them all in some seconds.
     pub async fn find(
         &self,
         request: &RequestId,
-        unsettled: BTreeMap<u32, Mark>,
+        marks: &watch::Sender<Marks>,
     ) -> Result<Option<Place>, BackendError> {
+        let _place = self.line.try_acquire().map_err(|_| BackendError::Full {
+            what: "the line of searches",
+        })?;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let unsettled = marks.borrow().unsettled();
         if unsettled.is_empty() {
             return Ok(None);
         }
-        let turn = Arc::clone(&self.turn).lock_owned().await;
         let (settings, topic) = (self.settings.clone(), Arc::clone(&self.topic));
         let request = request.clone();
         spawn_blocking(move || {

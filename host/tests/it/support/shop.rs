@@ -107,6 +107,12 @@ impl Shop {
         self.result_at(&result_path(sale, request)).await
     }
 
+    /// The same, asked with a place in the log.
+    pub async fn result_at_place(&self, sale: u64, request: &str, place: &str) -> Standing {
+        let path = result_path(sale, request);
+        self.result_at(&format!("{path}?place={place}")).await
+    }
+
     /// The same at a place where it is told.
     async fn result_at(&self, path: &str) -> Standing {
         self.get(path).await.done()
