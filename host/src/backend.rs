@@ -61,7 +61,12 @@ impl Backends {
     /// Its idempotency key is claimed before and gets the place after, so that a host that stops in between leaves a claim without a place: whoever meets it hands the request in again, which has no second effect.
     pub async fn accept(&self, request: &Request) -> Result<Ticket, BackendError> {
         self.database.claim_key(request).await?;
-        self.hand_in(request).await
+        let accepted = self.hand_in(request).await;
+        // What has just been claimed and found no room is in no log. A claim that was met may be in it.
+        if let (Err(BackendError::Full { .. }), Some(key)) = (&accepted, &request.key) {
+            self.database.release_key(key).await?;
+        }
+        accepted
     }
 
     /// Publishes a request whose key is claimed; a second copy has no effect, since a request is settled once.
@@ -70,20 +75,10 @@ impl Backends {
             BackendError::unavailable(System::Kafka, "encode the request", error)
         })?;
         let sent = Instant::now();
-        let ticket = match self.kafka.submit(record).await {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                if let (BackendError::Full { .. }, Some(key)) = (&error, &request.key) {
-                    self.database.release_key(key).await?;
-                }
-                return Err(error);
-            }
-        };
+        let ticket = self.kafka.submit(record).await?;
         self.queue_metrics.sent(sent.elapsed());
         self.places.note(&request.id, ticket.place);
-        if let Some(key) = &request.key
-            && let Err(error) = self.database.place_key(key, &ticket).await
-        {
+        if let Err(error) = self.database.place_key(request, &ticket).await {
             tracing::warn!(request.id = %request.id, "the key's place is not recorded: {error}");
         }
         Ok(ticket)

@@ -313,14 +313,14 @@ impl Database {
         either!(self, it => it.find_key(key).await)
     }
 
-    /// Claims the request's key before the request is published; fails with `Duplicate` where it is another's or decided.
+    /// Claims the request's key before the request is published; fails with `Duplicate` where it is taken or the request decided.
     pub async fn claim_key(&self, request: &Request) -> Result<(), BackendError> {
         either!(self, it => it.claim_key(request).await)
     }
 
-    /// Notes the place that a claim's request got in the log.
-    pub async fn place_key(&self, key: &KeyId, ticket: &Ticket) -> Result<(), BackendError> {
-        either!(self, it => it.place_key(key, ticket).await)
+    /// Notes the place that a request got in the log, if it has a key.
+    pub async fn place_key(&self, request: &Request, ticket: &Ticket) -> Result<(), BackendError> {
+        either!(self, it => it.place_key(request, ticket).await)
     }
 
     /// Frees a key whose request was not published.

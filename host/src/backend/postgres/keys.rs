@@ -1,7 +1,7 @@
 //! Idempotency keys: what was first answered to a buyer's key.
 //!
 //! An order takes its key in its own transaction (see `migrations/postgres`); a request for the log claims its key before it is published and notes its place after.
-//! `http/purchases` calls it; nothing here waits for another call's outcome, save for a claim at the very moment in which an order takes the key.
+//! `http/purchases` and `Backends` call it, and `app` to purge; nothing here waits for another call's outcome, save for a claim at the very moment in which an order takes the key.
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
@@ -39,20 +39,18 @@ impl Postgres {
 
     /// Claims the request's key before the request is published; without a key there is nothing to claim.
     ///
-    /// A claim of the same request that never got its place is taken over.
-    /// Fails with `Duplicate` where the key is anyone else's, or the request is decided or has its place.
+    /// Fails with `Duplicate` where the key is taken, by a claim of the same request too, or the request is decided.
     pub async fn claim_key(&self, request: &Request) -> Result<(), BackendError> {
         const OPERATION: &str = "claim the key";
         let Some(key) = request.key else {
             return Ok(());
         };
         let query = sqlx::query(
-            "INSERT INTO idempotency_keys AS k \
+            "INSERT INTO idempotency_keys \
                  (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8 \
              WHERE NOT EXISTS (SELECT FROM decisions WHERE request_id = $2) \
-             ON CONFLICT (key) DO UPDATE SET key = excluded.key \
-             WHERE k.request_id = excluded.request_id AND k.order_id IS NULL AND k.log_offset IS NULL \
+             ON CONFLICT (key) DO NOTHING \
              RETURNING key",
         )
         .bind(key.0)
@@ -71,16 +69,33 @@ impl Postgres {
         }
     }
 
-    /// Notes the place that a claim's request got in the log; a place that is noted already stays, and a key that is gone stays gone.
-    pub async fn place_key(&self, key: &KeyId, ticket: &Ticket) -> Result<(), BackendError> {
+    /// Notes the place that a request got in the log, if it has a key; a place that is noted already stays.
+    ///
+    /// A claim that another host released meanwhile, because it had no room for the request, is made again.
+    pub async fn place_key(&self, request: &Request, ticket: &Ticket) -> Result<(), BackendError> {
         const OPERATION: &str = "place the key";
+        let Some(key) = request.key else {
+            return Ok(());
+        };
         let signed = |count| rows::signed(count).map_err(failed(OPERATION));
         let query = sqlx::query(
-            "UPDATE idempotency_keys \
-             SET log_partition = $2, log_offset = $3, queue_position = $4, total_waiting = $5 \
-             WHERE key = $1 AND order_id IS NULL AND log_offset IS NULL",
+            "INSERT INTO idempotency_keys AS k \
+                 (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at, \
+                  log_partition, log_offset, queue_position, total_waiting) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+             ON CONFLICT (key) DO UPDATE SET \
+                 log_partition = excluded.log_partition, log_offset = excluded.log_offset, \
+                 queue_position = excluded.queue_position, total_waiting = excluded.total_waiting \
+             WHERE k.request_id = excluded.request_id AND k.order_id IS NULL AND k.log_offset IS NULL",
         )
         .bind(key.0)
+        .bind(&request.id.0)
+        .bind(request.sale_id)
+        .bind(request.user_id)
+        .bind(i64::from(request.quantity))
+        .bind(request.version.as_str())
+        .bind(&request.revision.0)
+        .bind(request.accepted_at.as_millisecond())
         .bind(i64::from(ticket.place.partition))
         .bind(signed(ticket.place.offset)?)
         .bind(signed(ticket.queue_position)?)

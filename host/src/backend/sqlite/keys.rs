@@ -3,8 +3,6 @@
 //! An order takes its key in its own transaction (see `placing`); a request for the log claims its key before it is published and notes its place after.
 //! `http/purchases` and `Backends::accept` call it, and `app` to purge; nothing here waits for another call's outcome.
 
-use std::fmt::Write;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
@@ -45,8 +43,7 @@ impl Sqlite {
 
     /// Claims the request's key before the request is published; without a key there is nothing to claim.
     ///
-    /// A claim of the same request that never got its place is taken over.
-    /// Fails with `Duplicate` where the key is anyone else's, or the request is decided or has its place.
+    /// Fails with `Duplicate` where the key is taken, by a claim of the same request too, or the request is decided.
     pub async fn claim_key(&self, request: &Request) -> Result<(), BackendError> {
         let Some(key) = request.key else {
             return Ok(());
@@ -57,8 +54,7 @@ impl Sqlite {
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
              WHERE NOT EXISTS (SELECT 1 FROM orders WHERE request_id = ?2) \
                AND NOT EXISTS (SELECT 1 FROM refusals WHERE request_id = ?2) \
-             ON CONFLICT (key) DO UPDATE SET key = excluded.key \
-             WHERE request_id = excluded.request_id AND order_id IS NULL AND log_offset IS NULL",
+             ON CONFLICT (key) DO NOTHING",
         )
         .bind(key.0.as_slice())
         .bind(&request.id.0)
@@ -80,11 +76,16 @@ impl Sqlite {
         }
     }
 
-    /// Notes the place that a claim's request got in the log; a place that is noted already stays, and a key that is gone stays gone.
-    pub async fn place_key(&self, key: &KeyId, ticket: &Ticket) -> Result<(), BackendError> {
-        place(self, key, ticket)
-            .await
-            .map_err(failed(System::Database, "place the key"))
+    /// Notes the place that a request got in the log, if it has a key; a place that is noted already stays.
+    ///
+    /// A claim that was released meanwhile is made again.
+    pub async fn place_key(&self, request: &Request, ticket: &Ticket) -> Result<(), BackendError> {
+        match request.key {
+            Some(key) => place(self, key, request, ticket)
+                .await
+                .map_err(failed(System::Database, "place the key")),
+            None => Ok(()),
+        }
     }
 
     /// Frees a key whose request was not published; one with a place or an order stays.
@@ -160,13 +161,7 @@ pub(super) async fn insert_ordered(
 
 /// A key as hexadecimal text, to travel in a batch; the database's `unhex` undoes it.
 pub(super) fn hex(key: KeyId) -> String {
-    key.0
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex::encode(key.0)
 }
 
 #[derive(Serialize)]
@@ -182,13 +177,25 @@ struct NewKey<'a> {
     order: OrderId,
 }
 
-async fn place(database: &Sqlite, key: &KeyId, ticket: &Ticket) -> Result<()> {
+async fn place(database: &Sqlite, key: KeyId, request: &Request, ticket: &Ticket) -> Result<()> {
     sqlx::query(
-        "UPDATE idempotency_keys \
-         SET log_partition = ?2, log_offset = ?3, queue_position = ?4, total_waiting = ?5 \
-         WHERE key = ?1 AND order_id IS NULL AND log_offset IS NULL",
+        "INSERT INTO idempotency_keys \
+             (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at, \
+              log_partition, log_offset, queue_position, total_waiting) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         ON CONFLICT (key) DO UPDATE SET \
+             log_partition = excluded.log_partition, log_offset = excluded.log_offset, \
+             queue_position = excluded.queue_position, total_waiting = excluded.total_waiting \
+         WHERE request_id = excluded.request_id AND order_id IS NULL AND log_offset IS NULL",
     )
     .bind(key.0.as_slice())
+    .bind(&request.id.0)
+    .bind(request.sale_id)
+    .bind(request.user_id)
+    .bind(request.quantity)
+    .bind(request.version.as_str())
+    .bind(&request.revision.0)
+    .bind(request.accepted_at.as_millisecond())
     .bind(ticket.place.partition)
     .bind(rows::signed(ticket.place.offset)?)
     .bind(rows::signed(ticket.queue_position)?)

@@ -83,7 +83,7 @@ async fn a_settled_request_keeps_the_reply_that_accepted_it() -> Outcome {
     let sale = fixture.sale(10).await?;
     let request = fixture.keyed("a", &sale, 1);
     fixture.database.claim_key(&request).await?;
-    fixture.database.place_key(&KeyId([1; 32]), &TICKET).await?;
+    fixture.database.place_key(&request, &TICKET).await?;
     let settled = fixture
         .database
         .purchase(&[request], &settling(), true, fixture.now)
@@ -97,14 +97,14 @@ async fn a_settled_request_keeps_the_reply_that_accepted_it() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_claim_is_taken_over_by_its_own_request_until_it_has_its_place() -> Outcome {
+async fn a_key_is_claimed_once_and_has_the_first_place_that_is_noted() -> Outcome {
     let fixture = Fixture::new().await?;
     let sale = fixture.sale(10).await?;
     let database = &fixture.database;
     let request = fixture.keyed("a", &sale, 1);
     database.claim_key(&request).await?;
-    database.claim_key(&request).await?;
     assert_eq!(reply(&fixture, 1).await?, Some(KeyReply::Accepted(None)));
+    assert!(is_duplicate(&database.claim_key(&request).await));
     assert!(is_duplicate(
         &database.claim_key(&fixture.keyed("b", &sale, 1)).await
     ));
@@ -117,13 +117,36 @@ async fn a_claim_is_taken_over_by_its_own_request_until_it_has_its_place() -> Ou
         queue_position: 1,
         ..TICKET
     };
-    database.place_key(&KeyId([1; 32]), &TICKET).await?;
-    database.place_key(&KeyId([1; 32]), &later).await?;
+    database.place_key(&request, &TICKET).await?;
+    database.place_key(&request, &later).await?;
     assert_eq!(
         reply(&fixture, 1).await?,
         Some(KeyReply::Accepted(Some(TICKET)))
     );
     assert!(is_duplicate(&database.claim_key(&request).await));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_claim_that_was_released_before_its_place_was_noted_is_made_again() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let sale = fixture.sale(10).await?;
+    let database = &fixture.database;
+    let request = fixture.keyed("a", &sale, 1);
+    database.claim_key(&request).await?;
+    database.release_key(&KeyId([1; 32])).await?;
+    database.place_key(&request, &TICKET).await?;
+    assert_eq!(
+        reply(&fixture, 1).await?,
+        Some(KeyReply::Accepted(Some(TICKET)))
+    );
+    // Nor does it take what has become another's.
+    let (lost, other) = (fixture.keyed("b", &sale, 2), fixture.keyed("c", &sale, 2));
+    database.claim_key(&lost).await?;
+    database.release_key(&KeyId([2; 32])).await?;
+    database.claim_key(&other).await?;
+    database.place_key(&lost, &TICKET).await?;
+    assert_eq!(reply(&fixture, 2).await?, Some(KeyReply::Accepted(None)));
     Ok(())
 }
 
@@ -152,10 +175,9 @@ async fn only_a_claim_without_a_place_is_released() -> Outcome {
     let sale = fixture.sale(10).await?;
     let database = &fixture.database;
     let bought = fixture.buy(&fixture.keyed("bought", &sale, 1)).await?;
-    database
-        .claim_key(&fixture.keyed("placed", &sale, 2))
-        .await?;
-    database.place_key(&KeyId([2; 32]), &TICKET).await?;
+    let placed = fixture.keyed("placed", &sale, 2);
+    database.claim_key(&placed).await?;
+    database.place_key(&placed, &TICKET).await?;
     database
         .claim_key(&fixture.keyed("claimed", &sale, 3))
         .await?;
