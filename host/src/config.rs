@@ -220,7 +220,7 @@ pub struct Limits {
     /// How long a client waits for any answer, in milliseconds.
     #[arg(long, env = "TIMESALE_HTTP_TIMEOUT_MS", default_value_t = 12_000)]
     pub http_timeout_ms: u64,
-    /// How long a transaction may stay open, in milliseconds.
+    /// How long a transaction may stay open once its first statement was answered, in milliseconds.
     #[arg(long, env = "TIMESALE_TRANSACTION_HOLD_MS", default_value_t = 1_000)]
     pub transaction_hold_ms: u64,
     /// How long a transaction waits for its row, and anyone for a connection to the database, in milliseconds.

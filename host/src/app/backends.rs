@@ -30,7 +30,7 @@ use crate::{
     ticket::TicketKeys,
 };
 
-/// How much longer than a lock's wait the database server may take for a statement.
+/// How much longer than a lock's wait the database server may take for a statement, and than a transaction's hold it leaves one open.
 const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
 /// How long Kafka may take to acknowledge a record.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -94,7 +94,8 @@ async fn open_database(config: &Config) -> anyhow::Result<Database> {
             pool_max: config.database_pool,
             row_lock_wait,
             statement_timeout: row_lock_wait + STATEMENT_MARGIN,
-            transaction_hold: config.limits.transaction_hold(),
+            // The host ends it first, and keeps the connection.
+            transaction_hold: config.limits.transaction_hold() + STATEMENT_MARGIN,
             schema: config.database_schema.clone(),
         };
         let database = Postgres::open(&options).await;

@@ -197,7 +197,8 @@ impl Leader {
         };
         match purchase().await {
             // Nobody knows whether it was committed. What was is answered as it was decided, and the rest is decided now.
-            Err(BackendError::Unavailable { .. }) => purchase().await,
+            // Where that fails too, whatever its reason, the doubt is what the buyers have to hear.
+            Err(doubt @ BackendError::Unavailable { .. }) => purchase().await.map_err(|_| doubt),
             decided => decided,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The twin of `sqlite`, method for method, with the same promises.
 //! Nothing here decides a purchase but the function in `migrations/postgres`, which judges as `domain::Sale::judge` does; the schema there is the last defence.
-//! `capability/db` calls it for strategies; `http`, `settlement` and `telemetry` for the host.
+//! `capability/db` calls it for strategies; `http`, `settlement`, `reconciler` and `strategy/rollout` for the host.
 //!
 //! A round trip costs more than the work, and a hot row is held for as long as its transaction's trips take.
 //! So a batch is one trip, commit included, and a strategy's transaction is one for each of its steps.

@@ -1,7 +1,7 @@
 //! The shared memory on a server: values that vanish, counters, and locks with a lease, in Redis 6.0.6 or later.
 //!
 //! The twin of `memory` for hosts that share it; what it keeps is a copy and may be lost at any time.
-//! `capability/redis` calls it for strategies, `telemetry` for its gauges.
+//! `capability/redis` calls it for strategies, `http/management` for its gauges.
 //!
 //! One connection carries every command, and the wake-ups of those that wait for a lock; where it breaks it is made anew in the background.
 //! A command is sent once: after an error it was carried out or not.

@@ -31,7 +31,8 @@ pub struct TransactionHandle {
 pub struct OpenTransaction {
     id: u32,
     transaction: database::Transaction,
-    since: Instant,
+    /// When its first statement was answered, which may have waited for the row; none before.
+    since: Option<Instant>,
     /// The sale that it locked last.
     locked: Option<SaleId>,
     placed: Vec<(u32, Order)>,
@@ -47,9 +48,14 @@ impl OpenTransaction {
         self.fenced_since = [self.fenced_since, granted].into_iter().flatten().min();
     }
 
-    /// How long it has been open.
+    /// Notes that a statement was answered: from the first on it holds what others wait for.
+    fn answered(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// How long it has held what its statements took.
     pub fn age(&self) -> Duration {
-        self.since.elapsed()
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Undoes all of it; a connection that cannot even do that is thrown away.
@@ -140,6 +146,7 @@ impl HostTransaction for CallState {
             return Ok(Err(observed.refuse_use(NOT_OPEN)));
         };
         let sale = open.transaction.lock_sale(id).await;
+        open.answered();
         open.locked = Some(id);
         if !open.placed.is_empty() {
             // What this transaction has written itself is not committed yet.
@@ -176,6 +183,7 @@ impl HostTransaction for CallState {
             .transaction
             .place_order(&asked, &revision, fence, domain::now())
             .await;
+        open.answered();
         let alone = open.placed.is_empty();
         match &placed {
             Ok(Ok(order)) => open.placed.push((request, order.clone())),
@@ -373,7 +381,7 @@ impl Observed<'_> {
                 self.call.transaction = Some(OpenTransaction {
                     id: handle,
                     transaction,
-                    since: Instant::now(),
+                    since: None,
                     locked: None,
                     placed: Vec::new(),
                     rejected: Vec::new(),
@@ -417,23 +425,36 @@ impl Observed<'_> {
 
     /// Commits; where the answer was lost, the request ids tell what became of it.
     async fn commit(&mut self, open: OpenTransaction) -> Result<(), BackendError> {
-        if let Err(error) = open.transaction.commit().await {
-            let ids: Vec<_> = open
-                .placed
+        let OpenTransaction {
+            transaction,
+            mut placed,
+            rejected,
+            ..
+        } = open;
+        if let Err(error) = transaction.commit().await {
+            let ids: Vec<_> = placed
                 .iter()
                 .map(|(_, order)| order.request_id.clone())
                 .collect();
             let decided = self.backends().database.decisions(&ids).await?;
-            let committed =
-                |decision: &Option<Decision>| matches!(decision, Some(Decision::Ordered(_)));
-            if ids.is_empty() || !decided.iter().all(committed) {
-                return Err(error);
+            let orders = decided.into_iter().map(|decision| match decision {
+                Some(Decision::Ordered(order)) => Some(order),
+                _ => None,
+            });
+            match orders.collect::<Option<Vec<_>>>() {
+                // Another call may have sold to a request since: the order that counts is the one that is there.
+                Some(orders) if !orders.is_empty() => {
+                    for ((_, placed), order) in placed.iter_mut().zip(orders) {
+                        *placed = order;
+                    }
+                }
+                _ => return Err(error),
             }
         }
-        for (handle, rejection) in open.rejected {
+        for (handle, rejection) in rejected {
             self.call.note_rejection(handle, rejection);
         }
-        for (handle, order) in open.placed {
+        for (handle, order) in placed {
             self.note_decision(handle, &Ok(order));
         }
         Ok(())

@@ -166,8 +166,8 @@ impl HostLock for CallState {
         };
         let token = grant.token;
         observed.call.locks.push(HeldLock {
+            since: grant.granted_at.into_std(),
             grant,
-            since: Instant::now(),
         });
         let _ = observed.finish::<()>(Ok(()));
         Ok(Ok(self.table.push(LockHandle { token })?))

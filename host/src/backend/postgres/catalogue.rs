@@ -1,6 +1,6 @@
 //! Products and sales: planned, listed, read.
 //!
-//! `http` calls it for sellers and browsers, `telemetry` for the gauges of open sales.
+//! `http` calls it for sellers, browsers and the gauges of open sales, `reconciler` to hold sales against their orders.
 //! What moves stock is in `orders` and `transaction`.
 
 use jiff::Timestamp;

@@ -27,6 +27,8 @@ use crate::backend::BackendError;
 
 /// A connection that lay idle for so long is asked for a sign of life before it is lent: a restart or a firewall may have cut it.
 const PING_AFTER: Duration = Duration::from_secs(1);
+/// How long that sign may take.
+const PING_WAIT: Duration = Duration::from_secs(1);
 /// How long a connection may take to say good-bye.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
@@ -206,18 +208,19 @@ impl Shared {
 
     /// A connection that was at rest and is alive.
     async fn rested(&self) -> Option<PgConnection> {
-        loop {
-            let Idle {
-                mut connection,
-                since,
-            } = self.idle().pop()?;
-            if since.elapsed() < PING_AFTER {
-                return Some(connection);
-            }
-            if let Ok(Ok(())) = timeout(self.wait, connection.ping()).await {
-                return Some(connection);
-            }
+        let Idle {
+            mut connection,
+            since,
+        } = self.idle().pop()?;
+        if since.elapsed() < PING_AFTER {
+            return Some(connection);
         }
+        if let Ok(Ok(())) = timeout(PING_WAIT.min(self.wait), connection.ping()).await {
+            return Some(connection);
+        }
+        // The others rest for longer, and whatever cut this one has cut them: nobody waits for each in turn.
+        self.idle().clear();
+        None
     }
 
     async fn connect(&self) -> sqlx::Result<PgConnection> {

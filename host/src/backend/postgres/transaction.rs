@@ -24,7 +24,7 @@ pub struct Transaction {
     lease: Lease,
     begun: bool,
     sound: bool,
-    /// Given up after the connection.
+    /// Given up with the transaction; where that was dropped, while its connection is being closed.
     _turn: Option<Turn<SaleId>>,
 }
 
