@@ -120,7 +120,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let settlement = Settlement {
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
-        registry: Arc::clone(&rollout.registry),
+        rollout: Arc::clone(&rollout),
     };
     background.spawn(settlement.run(stop.clone()));
     background.spawn(reconciler.run(stop.clone()));

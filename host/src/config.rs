@@ -247,7 +247,7 @@ pub struct Limits {
     /// Requests that one settle call decides.
     #[arg(long, env = "TIMESALE_SETTLE_BATCH_MAX", default_value_t = 256)]
     pub settle_batch_max: u32,
-    /// How often a strategy may fail at a single request before it goes to the dead letters.
+    /// How often a strategy may fail at a single request, and a host to run a version that is wanted, before the requests go to the dead letters.
     #[arg(long, env = "TIMESALE_SETTLE_ATTEMPTS_MAX", default_value_t = 3)]
     pub settle_attempts_max: u32,
     /// How long idempotency keys outlive their sale, in hours.

@@ -16,7 +16,7 @@ use crate::{
     backend::{BackendError, Backends, log::Record, queue::Batch, record},
     config::Limits,
     domain::{self, Decision, Refusal, Request, Version},
-    strategy::{Strategy, ending::Verdict, registry::Registry},
+    strategy::{Strategy, ending::Verdict, rollout::Rollout},
     telemetry::labels::DeadLetter,
 };
 
@@ -26,6 +26,8 @@ pub const GROUP: &str = "time-sale-group";
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The first pause after a strategy failed at a single request, which doubles too: short, because whoever is behind it in the log waits as long.
+const STRATEGY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Settles what the log holds.
 pub struct Settlement {
@@ -33,8 +35,8 @@ pub struct Settlement {
     pub backends: Arc<Backends>,
     /// The bounds of a batch.
     pub limits: Arc<Limits>,
-    /// Finds the strategy of a version.
-    pub registry: Arc<Registry>,
+    /// Finds the strategy of a version, and knows whether one that does not run here yet will.
+    pub rollout: Arc<Rollout>,
 }
 
 /// Why a batch is to be tried again.
@@ -44,6 +46,8 @@ enum Hindered {
     Backend(#[from] BackendError),
     #[error("a backend failed under the strategy of {0}")]
     Strategy(Version),
+    #[error("{0} is wanted, and does not run here yet")]
+    NotYet(Version),
 }
 
 impl Settlement {
@@ -88,15 +92,25 @@ impl Settlement {
                 Err(reason) => unreadable.push((record, reason)),
             }
         }
+        let mut awaited = None;
         for (version, batch) in batches {
-            match self.registry.get(version.as_str()) {
-                Some(strategy) => self.settle_batch(&strategy, batch).await?,
-                None => {
-                    tracing::error!(%version, "accepted requests of a version that is not served");
-                    let open = self.undecided(batch).await?;
-                    self.give_up(&open, DeadLetter::UnknownVersion).await?;
-                }
+            if let Some(strategy) = self.rollout.registry.get(version.as_str()) {
+                self.settle_batch(&strategy, batch).await?;
+                continue;
             }
+            let open = self.undecided(batch).await?;
+            if open.is_empty() {
+                continue;
+            }
+            if self.rollout.may_come_to_run(&version).await? {
+                awaited = Some(version);
+                continue;
+            }
+            tracing::error!(%version, "accepted requests of a version that is not served");
+            self.give_up(&open, DeadLetter::UnknownVersion).await?;
+        }
+        if let Some(version) = awaited {
+            return Err(Hindered::NotYet(version));
         }
         // Last, so that a batch that has to be tried again does not bury them again.
         for (record, reason) in unreadable {
@@ -117,6 +131,7 @@ impl Settlement {
     ) -> Result<(), Hindered> {
         let mut batches = vec![batch];
         let mut failures = 0;
+        let mut pause = STRATEGY_PAUSE;
         while let Some(batch) = batches.pop() {
             let open = self.undecided(batch).await?;
             if open.is_empty() {
@@ -124,7 +139,7 @@ impl Settlement {
             }
             let mut broken = self.ask(strategy, open).await?;
             if broken.is_empty() {
-                failures = 0;
+                (failures, pause) = (0, STRATEGY_PAUSE);
             } else if broken.len() > 1 {
                 let second = broken.split_off(broken.len().div_ceil(2));
                 batches.extend([second, broken]);
@@ -132,8 +147,10 @@ impl Settlement {
                 failures += 1;
                 if failures < self.limits.settle_attempts_max {
                     batches.push(broken);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
                 } else {
-                    failures = 0;
+                    (failures, pause) = (0, STRATEGY_PAUSE);
                     self.give_up(&broken, DeadLetter::StrategyFailed).await?;
                     let refusal = Decision::Refused(Refusal::StrategyFailed);
                     broken
@@ -178,6 +195,12 @@ impl Settlement {
                 _ => None,
             })
             .collect();
+        // What is decided is counted before anything can fail: a second try would not meet it again.
+        for (request, verdict) in requests.iter().zip(&verdicts) {
+            if let Verdict::Final(decision) = verdict {
+                strategy.settled(request, decision);
+            }
+        }
         if !refused.is_empty() {
             self.backends
                 .database
@@ -188,7 +211,7 @@ impl Settlement {
         let mut hindered = false;
         for (entry, verdict) in batch.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Final(decision) => strategy.settled(&entry.0, &decision),
+                Verdict::Final(_) => {}
                 Verdict::Refuse(refusal) => {
                     strategy.settled(&entry.0, &Decision::Refused(refusal));
                 }

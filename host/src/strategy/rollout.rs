@@ -144,6 +144,19 @@ impl Rollout {
         followed.contains_key(version)
     }
 
+    /// Whether this host may yet come to run a version that it does not run: there is a wish for it, and nothing stands against it that lasts.
+    pub async fn may_come_to_run(&self, version: &Version) -> Result<bool, BackendError> {
+        let Some(stored) = self.stored(version).await? else {
+            return Ok(false);
+        };
+        // Whoever changes it now makes this host run it, or finds out why it cannot.
+        let Ok(followed) = self.followed(version).try_lock_owned() else {
+            return Ok(true);
+        };
+        let attempts = self.means.limits.settle_attempts_max;
+        Ok(followed.epoch < stored.epoch || followed.refused < attempts)
+    }
+
     fn followed(&self, version: &Version) -> Arc<tokio::sync::Mutex<Followed>> {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(followed.entry(version.clone()).or_default())

@@ -9,7 +9,9 @@ use super::support::{
     ASYNCHRONOUS, FAULTY, Host, Setup,
     answer::{Answer, Outcome, Ticket},
     eventually,
+    ledger::lose_component,
     letters::dead_letters,
+    operator::build,
 };
 
 /// Buys through the asynchronous version, and hands back the ticket.
@@ -209,6 +211,33 @@ async fn requests_of_a_version_that_cannot_run_any_more_are_ended_and_not_forgot
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_of_a_version_that_does_not_run_yet_wait_until_it_does() {
+    let setup = Setup::impatient().with_operator();
+    let setup = setup.with_strategies(&["v1", ASYNCHRONOUS, FAULTY]);
+    let host = setup.start().await;
+    let sale = host.shop.sale(10).await;
+    block_the_line(&host).await;
+    let ticket = queue(&host, sale, 42, 1).await;
+    let setup = host.kill().await;
+    lose_component(&setup, ASYNCHRONOUS).await;
+    let file = format!("strategies/{ASYNCHRONOUS}.wasm");
+    fs::remove_file(setup.data().join(file)).unwrap();
+    let host = setup.start().await;
+    host.logged("does not run here yet").await;
+    let standing = host.shop.result(sale, &ticket.request_id).await;
+    assert_eq!(standing.status, "PENDING", "{standing:#?}");
+    host.push_well(ASYNCHRONOUS, "", build(ASYNCHRONOUS, 1))
+        .await;
+    let end = host.shop.settled(sale, &ticket.request_id).await;
+    assert_eq!(end.status, "SUCCESS", "{end:#?}");
+    let letters = dead_letters(host.setup()).await;
+    let theirs = letters
+        .iter()
+        .filter(|letter| letter.reason == "unknown_version");
+    assert_eq!(theirs.count(), 0, "{letters:#?}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::{
     domain::Version,
     strategy::{
         Strategy,
-        pipeline::{NotProven, Proven},
+        pipeline::{NotProven, Proven, Step},
         registry::Full,
         revision::Revision,
         slots::{Selling, Slots},
@@ -32,6 +32,8 @@ pub struct Followed {
     pub epoch: i64,
     /// Why it does not run it, and since when.
     pub behind: Option<(String, Instant)>,
+    /// How often in turn its component was refused here; as often as can be where no other try can change it.
+    pub refused: u32,
     /// The components of the wish that were proven on this host, or before it started, each with the grants under which it was.
     proven: Vec<(Digest, String)>,
 }
@@ -51,6 +53,22 @@ pub(super) enum Behind {
     /// Nothing names it any more, or never did.
     #[error("the database has no component {0}")]
     NoComponent(Digest),
+}
+
+impl Behind {
+    /// How often the wish was refused with this one, where it was so often before.
+    const fn refused(&self, before: u32) -> u32 {
+        match self {
+            // The database may answer next time.
+            Self::Backend(_) => before,
+            // What it imports and what it is granted are the same next time.
+            Self::NotProven(NotProven {
+                step: Step::Link, ..
+            }) => u32::MAX,
+            // A machine that was busy, perhaps: the next try tells.
+            Self::NotProven(_) | Self::Full(_) | Self::NoComponent(_) => before.saturating_add(1),
+        }
+    }
 }
 
 impl Followed {
@@ -87,12 +105,16 @@ impl Rollout {
                 followed.note_proven(digest, &stored.desired.grants);
             }
         }
+        if followed.epoch != stored.epoch {
+            followed.refused = 0;
+        }
         followed.epoch = stored.epoch;
         let strategy = self.registry.get(stored.version.as_str());
         let applied = self.try_apply(followed, stored, strategy.as_deref(), ready);
         match applied.await {
             Ok(old) => {
                 followed.behind = None;
+                followed.refused = 0;
                 let (named, grants) = (stored.desired.components(), &stored.desired.grants);
                 followed
                     .proven
@@ -108,6 +130,7 @@ impl Rollout {
                 if let Some(strategy) = strategy {
                     strategy.metrics.swapped(SwapResult::Failed);
                 }
+                followed.refused = behind.refused(followed.refused);
                 followed.behind = Some((behind.to_string(), Instant::now()));
                 None
             }

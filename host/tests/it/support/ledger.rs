@@ -170,6 +170,26 @@ pub async fn contradict(setup: &Setup, sale: u64, request: &str) {
     run.await.unwrap();
 }
 
+/// Takes the component of a version out of the database, which goes on naming it.
+pub async fn lose_component(setup: &Setup, version: &str) {
+    let statement = format!("DELETE FROM components WHERE version = '{version}'");
+    let query = sqlx::raw_sql(AssertSqlSafe(statement));
+    let lost = match setup.world().postgres().await {
+        Some(mut database) => {
+            let done = query.execute(&mut database).await.unwrap();
+            done.rows_affected()
+        }
+        None => {
+            let file = setup.data().join("timesale.db");
+            let options = SqliteConnectOptions::new().filename(file);
+            let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+            let done = query.execute(&mut database).await.unwrap();
+            done.rows_affected()
+        }
+    };
+    assert_eq!(lost, 1);
+}
+
 /// A file of the embedded backends.
 pub async fn open(data: &Path, file: &str) -> SqliteConnection {
     let options = SqliteConnectOptions::new()
