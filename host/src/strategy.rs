@@ -229,13 +229,14 @@ impl Strategy {
         }
     }
 
-    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+    /// Leave to run one more call of this version, and room for its instance.
+    async fn permit(&self) -> Option<[SemaphorePermit<'_>; 2]> {
         let asked = Instant::now();
         let permit = self.permits.acquire(self.means.limits.permit_wait()).await;
         self.metrics.permit_waited(asked.elapsed());
         let used = self.permits.used();
         self.metrics.limit_used(LimitName::CallsInFlight, used);
-        permit
+        Some([permit?, self.means.engine.room()?])
     }
 }
 

@@ -379,7 +379,8 @@ impl Observed<'_> {
             BackendError::LockLost => (ErrorKind::LockLost, Failure::LockLost),
             BackendError::Duplicate => (ErrorKind::Strategy, Failure::Duplicate),
             BackendError::Full { .. } => match self.function.labels().0 {
-                "redis" => (ErrorKind::Redis, Failure::Overloaded),
+                // Not that Redis is away: a strategy that fills it would have itself tried again for ever.
+                "redis" => (ErrorKind::Overload, Failure::Overloaded),
                 _ => (ErrorKind::QueueFull, Failure::Overloaded),
             },
             BackendError::WrongValue { .. } => {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{
     Cache, CacheConfig, Config, Engine as WasmEngine, InstanceAllocationStrategy,
     PoolingAllocationConfig,
@@ -31,9 +32,11 @@ use crate::{
 const EPOCH: Duration = Duration::from_millis(10);
 /// Instances that may live at once, over all versions.
 const INSTANCES_MAX: u32 = 1024;
-/// Core instances and tables that one component is made of, at most: the guest, and what joins it to its imports.
-const CORE_INSTANCES_EACH: u32 = 4;
+/// Those of them that no purchase takes: for settling, describing and probing.
+const INSTANCES_KEPT: u32 = 64;
 /// Core instances, memories and tables of one component: enough for guests of scripting languages.
+///
+/// The pool has so many for each instance, so that no version takes what others need by being large: 16 TiB of addresses for the memories, of the 128 that a process has.
 const CORE_INSTANCES_MAX: u32 = 32;
 const MEMORIES_MAX: u32 = 4;
 const TABLES_MAX: u32 = 32;
@@ -49,6 +52,7 @@ pub struct Engine {
     wasm: WasmEngine,
     linker: Linker<CallState>,
     compiler: Option<Compiler>,
+    room: Semaphore,
 }
 
 /// A component that can be instantiated.
@@ -138,9 +142,9 @@ impl Engine {
     pub fn new(limits: &Limits, compiler: Option<Compiler>) -> anyhow::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES_MAX)
-            .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_EACH)
-            .total_memories(INSTANCES_MAX)
-            .total_tables(INSTANCES_MAX * CORE_INSTANCES_EACH)
+            .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_MAX)
+            .total_memories(INSTANCES_MAX * MEMORIES_MAX)
+            .total_tables(INSTANCES_MAX * TABLES_MAX)
             .total_stacks(INSTANCES_MAX)
             .max_core_instances_per_component(CORE_INSTANCES_MAX)
             .max_memories_per_component(MEMORIES_MAX)
@@ -172,7 +176,13 @@ impl Engine {
             wasm,
             linker,
             compiler,
+            room: Semaphore::new((INSTANCES_MAX - INSTANCES_KEPT) as usize),
         })
+    }
+
+    /// Room for the instance of one purchase, whatever its version; none where purchases have all that they may.
+    pub fn room(&self) -> Option<SemaphorePermit<'_>> {
+        self.room.try_acquire().ok()
     }
 
     /// Compiles and links a component, in another process or on a thread that serves nobody.

@@ -34,6 +34,8 @@ use crate::{
 
 /// Bytes that a guest may pass to the host at once: all arguments of a host function, or its answer.
 const PASSED_MAX_BYTES: usize = 1 << 20;
+/// Resources that a guest may hold at once.
+const HANDLES_MAX: usize = 1_000;
 
 /// One immutable build of a version.
 pub struct Revision {
@@ -223,6 +225,7 @@ impl Revision {
         let mut store = Store::new(means.engine.wasm(), state);
         store.limiter(CallState::limiter);
         store.set_hostcall_fuel(PASSED_MAX_BYTES);
+        store.set_max_component_handles(HANDLES_MAX);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| match context.data().interrupted() {
             Some(end) => Err(end.into()),

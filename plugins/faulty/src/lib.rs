@@ -48,6 +48,7 @@
 //! | 36 | places the order of a request that it was not given, and commits, in one step | the failure |
 //! | 37 | places its order under a token that no lock gave, and commits, in one step | the failure |
 //! | 38 | places its order, then places it once more and commits, in one step | the failure |
+//! | 39 | makes transactions without end and keeps them all | trap when handles are refused |
 //!
 //! Misdeeds of a settlement (`poison`): the purchase of such a user submits the request and behaves; its record is what harms.
 //!

@@ -48,6 +48,7 @@ pub fn commit(misdeed: u64, request: &Request) -> Answer {
         36 => place_and_commit_at_once(request.handle + 1, None),
         37 => place_and_commit_at_once(request.handle, Some(u64::MAX)),
         38 => place_and_then_at_once(request),
+        39 => hoard_transactions(),
         _ => Err(Failure::Invalid(format!("there is no misdeed {misdeed}")).into()),
     }
 }
@@ -249,6 +250,13 @@ fn hoard_locks() -> Answer {
     loop {
         let key = format!("faulty-lock:{}", hoard.len());
         hoard.push(Lock::acquire(&key, 0, 0)?);
+    }
+}
+
+fn hoard_transactions() -> ! {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(Transaction::new());
     }
 }
 
