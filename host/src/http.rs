@@ -4,6 +4,7 @@
 //! Handlers parse into types, ask `strategy` or `backend`, and answer; nothing is decided here.
 
 mod admin;
+mod body;
 mod error;
 mod health;
 mod keys;
@@ -25,7 +26,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, Method, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse as _, Redirect, Response},
@@ -219,11 +220,6 @@ impl Drop for TimedRequest<'_> {
             .record(self.method, uri, self.status, took);
     }
 }
-
-/// A JSON body, or the problem that says where it is wrong.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
-struct Json<T>(T);
 
 /// The path's parameters, or the problem that says which is wrong.
 #[derive(FromRequestParts)]

@@ -21,6 +21,7 @@ use anyhow::Context as _;
 use cpu_time::ProcessTime;
 use metrics::gauge;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use rustix::process::Resource;
 
 use self::{
     catalogue::{CATALOGUE, Kind},
@@ -101,6 +102,14 @@ impl Telemetry {
     /// Everything recorded, in Prometheus's text format, families of present state apart.
     pub fn render(&self) -> String {
         self.process.collect();
+        if rustix::process::getrlimit(Resource::As).current.is_none() {
+            // The collector has 0 for no limit; client libraries of Prometheus have the largest there could be.
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "as large as it can be is enough"
+            )]
+            gauge!("process_virtual_memory_max_bytes").set(u64::MAX as f64);
+        }
         self.measure_cpu();
         runtime_gauges();
         self.recorded()

@@ -15,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use http_body_util::BodyExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::{
     fs::File,
@@ -146,10 +146,18 @@ async fn shown(app: &App, wishes: &[Stored]) -> Result<Vec<Value>, Problem> {
 }
 
 /// How a component is pushed.
+///
+/// A share that is left empty, or another word in its place, is no push to everybody.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PushQuery {
     /// The share of the purchases that it gets as a candidate, in percent.
+    #[serde(default, deserialize_with = "given")]
     share: Option<u8>,
+}
+
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u8>, D::Error> {
+    u8::deserialize(from).map(Some)
 }
 
 async fn push(
@@ -159,8 +167,7 @@ async fn push(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Reply<Outcome>, Problem> {
-    let version = Version::parse(&v)
-        .ok_or_else(|| Problem::malformed("the version: [a-z][a-z0-9-]{0,31}"))?;
+    let version = version_named(&v)?;
     if share.is_some_and(|share| !(1..=99).contains(&share)) {
         return Err(Problem::malformed("share: a percentage from 1 to 99"));
     }
@@ -316,6 +323,12 @@ async fn audit(
 ) -> Result<Reply<Value>, Problem> {
     let (usual, most) = AUDIT_SHOWN;
     let limit = limit.unwrap_or(usual).min(most);
-    let lines = app.rollout.audit(version.as_deref(), limit).await?;
+    let version = version.as_deref().map(version_named).transpose()?;
+    let version = version.as_ref().map(Version::as_str);
+    let lines = app.rollout.audit(version, limit).await?;
     Ok(Reply(json!({ "lines": lines })))
+}
+
+fn version_named(name: &str) -> Result<Version, Problem> {
+    Version::parse(name).ok_or_else(|| Problem::malformed("the version: [a-z][a-z0-9-]{0,31}"))
 }

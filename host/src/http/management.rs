@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +26,10 @@ use crate::{
     backend::log::REQUESTS,
     domain::{self, Sale},
     settlement::GROUP,
-    strategy::numbers::Figures,
+    strategy::{
+        numbers::Figures,
+        slots::{Selling, Slots},
+    },
     telemetry::{
         catalogue::{self, CATALOGUE, Kind, Metric},
         exposition::{self, Distribution, Exposition, Labels},
@@ -94,16 +98,21 @@ fn strategy_families(app: &App, page: &mut Exposition) {
         .iter()
         .map(|strategy| (&strategy.version, strategy.slots()));
     let strategies: Vec<_> = strategies.collect();
-    let info = strategies.iter().flat_map(|(version, slots)| {
-        slots.named().into_iter().map(move |(slot, revision)| {
-            let labels = vec![
-                ("version", version.to_string()),
-                ("slot", slot.to_owned()),
-                ("revision", revision.id.to_string()),
-            ];
-            (labels, 1.0)
-        })
-    });
+    // What was removed is live to nobody.
+    let served = |(_, slots): &&(_, Arc<Slots>)| slots.selling != Selling::Retired;
+    let info = strategies
+        .iter()
+        .filter(served)
+        .flat_map(|(version, slots)| {
+            slots.named().into_iter().map(move |(slot, revision)| {
+                let labels = vec![
+                    ("version", version.to_string()),
+                    ("slot", slot.to_owned()),
+                    ("revision", revision.id.to_string()),
+                ];
+                (labels, 1.0)
+            })
+        });
     page.family(&catalogue::STRATEGY_INFO, info);
     let tracks: Vec<(Labels, Figures)> = strategies
         .iter()
@@ -217,9 +226,17 @@ fn stock_gauges(mut sales: Vec<Sale>, page: &mut Exposition) {
     });
 }
 
-async fn metric_names() -> Reply<Value> {
-    let names: BTreeSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
-    Reply(json!({ "names": names }))
+/// The metrics that have a series now.
+async fn metric_names(State(app): State<App>) -> Reply<Value> {
+    let text = scrape(&app).await;
+    let series: BTreeSet<&str> = exposition::samples(&text)
+        .map(|sample| sample.name)
+        .collect();
+    let names = CATALOGUE
+        .iter()
+        .map(|metric| metric.name)
+        .filter(|name| series.contains(name) || series.contains(format!("{name}_count").as_str()));
+    Reply(json!({ "names": names.collect::<BTreeSet<_>>() }))
 }
 
 /// Which series of a metric to sum.
@@ -273,21 +290,38 @@ async fn metric(
         Kind::Gauge => vec![("VALUE", sum(&name))],
         Kind::Histogram(_) => vec![
             ("COUNT", sum(&format!("{name}_count"))),
-            ("TOTAL", sum(&format!("{name}_sum"))),
+            (total_of(metric), sum(&format!("{name}_sum"))),
         ],
     };
     let measurements: Vec<Value> = statistics
         .into_iter()
         .filter_map(|(statistic, value)| Some(json!({ "statistic": statistic, "value": value? })))
         .collect();
+    if measurements.is_empty() {
+        return Err(Problem::not_found("series of", name.escape_debug()));
+    }
     let available: Vec<Value> = tags
         .into_iter()
+        .filter(|(tag, _)| wanted.iter().all(|(label, _)| label != tag))
         .map(|(tag, values)| json!({ "tag": tag, "values": values }))
         .collect();
     Ok(Reply(json!({
         "name": metric.name,
         "description": metric.help,
+        "baseUnit": is_time(metric).then_some("seconds"),
         "measurements": measurements,
         "availableTags": available,
     })))
+}
+
+fn is_time(metric: &Metric) -> bool {
+    metric.name.ends_with("_seconds")
+}
+
+/// What Actuator calls the sum of a histogram's values.
+fn total_of(metric: &Metric) -> &'static str {
+    match is_time(metric) {
+        true => "TOTAL_TIME",
+        false => "TOTAL",
+    }
 }

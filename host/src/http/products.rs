@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, Json, Path, Seller,
+    App, Path, Seller,
+    body::{self, Json},
     error::{Problem, ProblemBody},
 };
 use crate::domain::{self, NewProduct, Order, Product};
@@ -33,6 +34,7 @@ struct ProductBody {
     name: String,
     /// Above 0, in the shop's smallest unit.
     #[schema(example = 100_000)]
+    #[serde(deserialize_with = "body::whole")]
     price: i64,
     /// Free text.
     #[serde(default)]
@@ -48,6 +50,14 @@ impl TryFrom<ProductBody> for NewProduct {
             return Err(Problem::malformed(format!(
                 "name: 1 to {NAME_MAX_CHARS} characters, not blank"
             )));
+        }
+        // The one that no database keeps.
+        for (field, text) in [("name", &body.name), ("description", &description)] {
+            if text.contains('\0') {
+                return Err(Problem::malformed(format!(
+                    "{field}: the character U+0000 is none of a text"
+                )));
+            }
         }
         if body.price <= 0 {
             return Err(Problem::malformed("price: must be above 0"));

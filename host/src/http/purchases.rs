@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, Arrival, Json, Path,
+    App, Arrival, Path,
+    body::{self, Json},
     error::{Code, Problem, ProblemBody, problem_of},
     no_strategy,
     results::ResultStatus,
@@ -47,9 +48,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 struct PurchaseBody {
     /// The buyer, above 0.
     #[schema(example = 42)]
+    #[serde(deserialize_with = "body::whole")]
     user_id: i64,
     /// Pieces, from 1 to the host's maximum.
     #[schema(example = 1)]
+    #[serde(deserialize_with = "body::whole")]
     quantity: u32,
 }
 

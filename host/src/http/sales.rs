@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, Json, Path, Query, Seller,
+    App, Path, Query, Seller,
+    body::{self, Json},
     error::{Problem, ProblemBody},
 };
 use crate::{
@@ -33,18 +34,24 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 struct SaleBody {
     /// The product to sell.
     #[schema(example = 1)]
+    #[serde(deserialize_with = "body::whole")]
     product_id: i64,
     /// Pieces, above 0.
     #[schema(example = 100)]
+    #[serde(deserialize_with = "body::whole")]
     quantity: i64,
     /// Price of one piece, above 0, in the shop's smallest unit.
     #[schema(example = 50_000)]
+    #[serde(deserialize_with = "body::whole")]
     discount_price: i64,
     /// First moment of the window: RFC 3339 with an offset.
+    #[serde(deserialize_with = "body::moment")]
     start_at: Timestamp,
     /// First moment after the window: RFC 3339 with an offset.
+    #[serde(deserialize_with = "body::moment")]
     end_at: Timestamp,
     /// Pieces that one user may buy; unlimited where absent.
+    #[serde(default, deserialize_with = "body::whole_or_null")]
     limit_per_user: Option<u32>,
 }
 

@@ -72,10 +72,22 @@ async fn a_metric_can_be_read_by_its_name_and_tags_as_actuator_has_it() {
         .iter()
         .map(|one| &one["statistic"])
         .collect();
-    assert_eq!(statistics, ["COUNT", "TOTAL"]);
+    assert_eq!(statistics, ["COUNT", "TOTAL_TIME"]);
+    assert_eq!(timer["baseUnit"], json!("seconds"));
+    let filtered = |tag: &Value| tag["tag"] == "version" || tag["tag"] == "outcome";
+    assert!(
+        !timer["availableTags"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(filtered),
+        "{timer}"
+    );
     assert_eq!(timer["measurements"][0]["value"], json!(2.0));
-    let (status, _) = host.manage("/actuator/metrics/no_such_metric").await;
-    assert_eq!(status, 404);
+    for nothing in ["no_such_metric", &format!("{name}?tag=version:v77")] {
+        let (status, _) = host.manage(&format!("/actuator/metrics/{nothing}")).await;
+        assert_eq!(status, 404, "{nothing}");
+    }
     let (status, _) = host
         .manage(&format!("/actuator/metrics/{name}?tag=version"))
         .await;

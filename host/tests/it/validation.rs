@@ -50,6 +50,8 @@ async fn a_product_that_is_malformed_is_refused_by_its_field() {
         ("price", json!(1.5)),
         ("price", json!("100")),
         ("price", json!(u64::MAX)),
+        ("name", json!("Key\0board")),
+        ("description", json!("\0")),
         ("description", json!("d".repeat(4_001))),
         ("description", json!([])),
     ] {
@@ -87,6 +89,11 @@ async fn a_sale_that_is_malformed_is_refused_by_its_field() {
             ("startAt", json!("2020-01-01")),
             ("startAt", json!("2020-13-01T00:00:00Z")),
             ("startAt", json!(1_577_836_800)),
+            ("startAt", json!("20200101T000000Z")),
+            ("startAt", json!("2020-01-01T00:00:00+0000")),
+            ("startAt", json!("-002020-01-01T00:00:00Z")),
+            ("endAt", json!("2099-01-01T00:00:00+09:00[Asia/Seoul]")),
+            ("endAt", json!("9999-12-31T23:59:59Z")),
             ("endAt", json!("2099-01-01T00:00:00")),
             // The window has a first moment, so it cannot end there.
             ("startAt", json!("2020-01-01T00:00:01Z")),
@@ -133,6 +140,12 @@ async fn a_purchase_that_is_malformed_is_refused_by_its_field() {
             assert_malformed(&reply, field);
         }
     }
+    let wrong = with(&purchase, "userId", json!(1.5));
+    let path = format!("/api/v1/time-sales/{sale}/purchase");
+    let reply = host.shop.post(&path, &wrong).await;
+    // In words that a client knows, and not in the host's types.
+    assert_malformed(&reply, "a whole number");
+    assert!(!reply.problem().detail.contains("i64"), "{reply:?}");
     assert_eq!(host.ledger(sale).await.sold(), 0);
 }
 
@@ -149,7 +162,16 @@ async fn a_body_that_is_no_json_is_refused() {
                 .body(body);
             Reply::read(request.send().await.unwrap()).await
         };
-        for body in ["", "{", "[]", "null", "\"userId\"", "{\"userId\":42,}"] {
+        // serde would take a list for the fields in their order.
+        for body in [
+            "",
+            "{",
+            "[]",
+            "[42,1]",
+            "null",
+            "\"userId\"",
+            "{\"userId\":42,}",
+        ] {
             assert_malformed(&send("application/json", body.to_owned()).await, "");
         }
         let fits = "{\"userId\":42,\"quantity\":1}".to_owned();
