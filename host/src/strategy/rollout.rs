@@ -2,7 +2,7 @@
 //!
 //! The wish is in the database, and each host compiles, links and probes for itself; one that cannot run it stays on what it runs and says so.
 //! A change is proven here first, then committed, then swapped in: a host that stops in between comes back with the old or the new, wholly.
-//! `app` starts it and lets it run; `http/admin` asks for changes; the strategies folder is another way in.
+//! `app` starts it and lets it run; `http/admin` asks for changes, `settlement` whether a version may come to run; the strategies folder is another way in.
 
 mod changes;
 mod folder;

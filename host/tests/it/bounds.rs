@@ -1,5 +1,7 @@
 //! Bounds that are reached: who comes too many is told to come back, and nothing is lost or sold twice.
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
 
 use super::{
@@ -162,6 +164,21 @@ async fn a_sale_that_is_held_in_the_database_makes_buyers_come_back_and_accepted
     }
     assert_eq!(host.ledger(sale).await.sold(), VERSIONS.len() as u64);
     assert_eq!(dead_letters(host.setup()).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_for_a_sale_in_the_database_is_not_counted_as_holding_it() {
+    let may_hold = Duration::from_secs(1);
+    let setup = Setup::new().set("TIMESALE_TRANSACTION_HOLD_MS", may_hold.as_millis());
+    let host = setup.start().await;
+    let sale = host.shop.sale(1).await;
+    let held = hold(host.setup(), sale).await;
+    let purchase = tokio::spawn(host.shop.buy("v1", sale, 42, 1).send());
+    host.in_flight("v1").await;
+    // It is the time itself that has to pass: more than it may hold what it waits for.
+    tokio::time::sleep(may_hold.mul_f64(1.5)).await;
+    drop(held);
+    purchase.await.unwrap().order_id();
 }
 
 #[tokio::test(flavor = "multi_thread")]
