@@ -1,7 +1,7 @@
 //! The rows of the table, one after the other: which hosts, which load, which figure.
 //!
 //! TIMESALE_BENCH_SECONDS says how long a version is measured in a round (2), TIMESALE_BENCH_ROUNDS how many rounds there are (3).
-//! Ratios near 1 are measured in more rounds, of a second each: three for each of those against a twin, and six with and without metrics.
+//! Ratios near 1 are measured in more rounds, of a second each: three for each of those against a twin, and eight, on hosts that are started anew for every four, with and without metrics.
 //! There are 64 buyers, as `timesale bench` has them; 256 (`HOT_ROW_BUYERS`) where v1, v4 and the references are compared on a hot row; 1,000 for the memory, 2,000 in the flood and 5,000 at the opening.
 
 use std::{
@@ -238,31 +238,37 @@ impl Targets {
     }
 
     /// Two hosts, of which one records nothing, in turn for a second each.
+    ///
+    /// In each round they are started anew: two hosts of one program that do the same differ by more than this is about, and keep their difference for as long as they live.
     async fn metrics(&mut self) -> anyhow::Result<()> {
-        let on = self.host(&[], &[]).await?;
-        let off = self
-            .host(&[], &[("TIMESALE_TWIN_RECORDS", "nothing")])
-            .await?;
         let mut reports = Vec::new();
-        for round in 0..6 * self.rounds {
-            // Each host is warmed up once.
-            let warmup = u32::from(round == 0);
-            let flags = format!(
-                "--versions noop --sold-out-by v1 --seconds 1 --rounds 1 --warmup-seconds {warmup}"
-            );
-            let mut pair = Vec::new();
-            let hosts = if round % 2 == 0 {
-                [&on, &off]
-            } else {
-                [&off, &on]
-            };
-            for host in hosts {
-                pair.push(self.load(host, &flags).await?);
+        for _ in 0..2 * self.rounds {
+            let on = self.host(&[], &[]).await?;
+            let off = self
+                .host(&[], &[("TIMESALE_TWIN_RECORDS", "nothing")])
+                .await?;
+            for turn in 0..4 {
+                // Each host is warmed up once.
+                let warmup = u32::from(turn == 0);
+                let flags = format!(
+                    "--versions noop --sold-out-by v1 --seconds 1 --rounds 1 --warmup-seconds {warmup}"
+                );
+                let mut pair = Vec::new();
+                let hosts = if turn % 2 == 0 {
+                    [&on, &off]
+                } else {
+                    [&off, &on]
+                };
+                for host in hosts {
+                    pair.push(self.load(host, &flags).await?);
+                }
+                if turn % 2 == 1 {
+                    pair.reverse();
+                }
+                reports.extend(pair);
             }
-            if round % 2 == 1 {
-                pair.reverse();
-            }
-            reports.extend(pair);
+            on.stop().await;
+            off.stop().await;
         }
         let ours = |reports: &[Report]| {
             let rate = |report: &Report| Some(report.figures("noop")?.answered_per_second);
@@ -279,8 +285,6 @@ impl Targets {
             reports,
         );
         self.table.add(row);
-        on.stop().await;
-        off.stop().await;
         Ok(())
     }
 
