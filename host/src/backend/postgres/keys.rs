@@ -5,6 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 
 use super::fault::{failed, is_conflict};
 use super::{Postgres, rows};
@@ -52,15 +54,8 @@ impl Postgres {
              WHERE NOT EXISTS (SELECT FROM decisions WHERE request_id = $2) \
              ON CONFLICT (key) DO NOTHING \
              RETURNING key",
-        )
-        .bind(key.0)
-        .bind(&request.id.0)
-        .bind(request.sale_id)
-        .bind(request.user_id)
-        .bind(i64::from(request.quantity))
-        .bind(request.version.as_str())
-        .bind(&request.revision.0)
-        .bind(request.accepted_at.as_millisecond());
+        );
+        let query = bind(query, key, request);
         match self.pool.try_fetch_all(OPERATION, query).await? {
             Ok(claimed) if !claimed.is_empty() => Ok(()),
             Ok(_) => Err(BackendError::Duplicate),
@@ -87,19 +82,12 @@ impl Postgres {
                  log_partition = excluded.log_partition, log_offset = excluded.log_offset, \
                  queue_position = excluded.queue_position, total_waiting = excluded.total_waiting \
              WHERE k.request_id = excluded.request_id AND k.order_id IS NULL AND k.log_offset IS NULL",
-        )
-        .bind(key.0)
-        .bind(&request.id.0)
-        .bind(request.sale_id)
-        .bind(request.user_id)
-        .bind(i64::from(request.quantity))
-        .bind(request.version.as_str())
-        .bind(&request.revision.0)
-        .bind(request.accepted_at.as_millisecond())
-        .bind(i64::from(ticket.place.partition))
-        .bind(signed(ticket.place.offset)?)
-        .bind(signed(ticket.queue_position)?)
-        .bind(signed(ticket.total_waiting)?);
+        );
+        let query = bind(query, key, request)
+            .bind(i64::from(ticket.place.partition))
+            .bind(signed(ticket.place.offset)?)
+            .bind(signed(ticket.queue_position)?)
+            .bind(signed(ticket.total_waiting)?);
         self.pool.fetch_all(OPERATION, query).await.map(drop)
     }
 
@@ -143,4 +131,21 @@ impl Postgres {
             purged += step.len() as u64;
         }
     }
+}
+
+/// Binds what the row of a key says of its request: $1 to $8.
+fn bind<'q>(
+    query: Query<'q, sqlx::Postgres, PgArguments>,
+    key: KeyId,
+    request: &'q Request,
+) -> Query<'q, sqlx::Postgres, PgArguments> {
+    query
+        .bind(key.0)
+        .bind(&request.id.0)
+        .bind(request.sale_id)
+        .bind(request.user_id)
+        .bind(i64::from(request.quantity))
+        .bind(request.version.as_str())
+        .bind(&request.revision.0)
+        .bind(request.accepted_at.as_millisecond())
 }

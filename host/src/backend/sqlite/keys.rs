@@ -5,7 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Result, Row};
 
 use super::file::failed;
@@ -48,25 +49,16 @@ impl Sqlite {
         let Some(key) = request.key else {
             return Ok(());
         };
-        let claimed = sqlx::query(
+        let query = sqlx::query(
             "INSERT INTO idempotency_keys \
                  (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at) \
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
              WHERE NOT EXISTS (SELECT 1 FROM orders WHERE request_id = ?2) \
                AND NOT EXISTS (SELECT 1 FROM refusals WHERE request_id = ?2) \
              ON CONFLICT (key) DO NOTHING",
-        )
-        .bind(key.0.as_slice())
-        .bind(&request.id.0)
-        .bind(request.sale_id)
-        .bind(request.user_id)
-        .bind(request.quantity)
-        .bind(request.version.as_str())
-        .bind(&request.revision.0)
-        .bind(request.accepted_at.as_millisecond())
-        .execute(self.file.writer())
-        .await;
-        match claimed {
+        );
+        let claim = bind(query, &key, request);
+        match claim.execute(self.file.writer()).await {
             Ok(done) if done.rows_affected() == 1 => Ok(()),
             Ok(_) => Err(BackendError::Duplicate),
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -81,7 +73,7 @@ impl Sqlite {
     /// A claim that was released meanwhile is made again.
     pub async fn place_key(&self, request: &Request, ticket: &Ticket) -> Result<(), BackendError> {
         match request.key {
-            Some(key) => place(self, key, request, ticket)
+            Some(key) => place(self, &key, request, ticket)
                 .await
                 .map_err(failed(System::Database, "place the key")),
             None => Ok(()),
@@ -177,8 +169,8 @@ struct NewKey<'a> {
     order: OrderId,
 }
 
-async fn place(database: &Sqlite, key: KeyId, request: &Request, ticket: &Ticket) -> Result<()> {
-    sqlx::query(
+async fn place(database: &Sqlite, key: &KeyId, request: &Request, ticket: &Ticket) -> Result<()> {
+    let query = sqlx::query(
         "INSERT INTO idempotency_keys \
              (key, request_id, time_sale_id, user_id, quantity, version, revision, accepted_at, \
               log_partition, log_offset, queue_position, total_waiting) \
@@ -187,22 +179,32 @@ async fn place(database: &Sqlite, key: KeyId, request: &Request, ticket: &Ticket
              log_partition = excluded.log_partition, log_offset = excluded.log_offset, \
              queue_position = excluded.queue_position, total_waiting = excluded.total_waiting \
          WHERE request_id = excluded.request_id AND order_id IS NULL AND log_offset IS NULL",
-    )
-    .bind(key.0.as_slice())
-    .bind(&request.id.0)
-    .bind(request.sale_id)
-    .bind(request.user_id)
-    .bind(request.quantity)
-    .bind(request.version.as_str())
-    .bind(&request.revision.0)
-    .bind(request.accepted_at.as_millisecond())
-    .bind(ticket.place.partition)
-    .bind(rows::signed(ticket.place.offset)?)
-    .bind(rows::signed(ticket.queue_position)?)
-    .bind(rows::signed(ticket.total_waiting)?)
-    .execute(database.file.writer())
-    .await?;
+    );
+    bind(query, key, request)
+        .bind(ticket.place.partition)
+        .bind(rows::signed(ticket.place.offset)?)
+        .bind(rows::signed(ticket.queue_position)?)
+        .bind(rows::signed(ticket.total_waiting)?)
+        .execute(database.file.writer())
+        .await?;
     Ok(())
+}
+
+/// Binds what the row of a key says of its request: ?1 to ?8.
+fn bind<'q>(
+    query: Query<'q, sqlx::Sqlite, SqliteArguments>,
+    key: &'q KeyId,
+    request: &'q Request,
+) -> Query<'q, sqlx::Sqlite, SqliteArguments> {
+    query
+        .bind(key.0.as_slice())
+        .bind(&request.id.0)
+        .bind(request.sale_id)
+        .bind(request.user_id)
+        .bind(request.quantity)
+        .bind(request.version.as_str())
+        .bind(&request.revision.0)
+        .bind(request.accepted_at.as_millisecond())
 }
 
 async fn purge(database: &Sqlite, kept_since: i64) -> Result<u64> {
