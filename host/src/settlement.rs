@@ -131,7 +131,6 @@ impl Settlement {
     ) -> Result<(), Hindered> {
         let mut batches = vec![batch];
         let mut failures = 0;
-        let mut pause = STRATEGY_PAUSE;
         while let Some(batch) = batches.pop() {
             let open = self.undecided(batch).await?;
             if open.is_empty() {
@@ -139,7 +138,7 @@ impl Settlement {
             }
             let mut broken = self.ask(strategy, open).await?;
             if broken.is_empty() {
-                (failures, pause) = (0, STRATEGY_PAUSE);
+                failures = 0;
             } else if broken.len() > 1 {
                 let second = broken.split_off(broken.len().div_ceil(2));
                 batches.extend([second, broken]);
@@ -147,10 +146,10 @@ impl Settlement {
                 failures += 1;
                 if failures < self.limits.settle_attempts_max {
                     batches.push(broken);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
+                    let doubled = STRATEGY_PAUSE.saturating_mul(2_u32.saturating_pow(failures - 1));
+                    tokio::time::sleep(doubled.min(PAUSE_MAX)).await;
                 } else {
-                    (failures, pause) = (0, STRATEGY_PAUSE);
+                    failures = 0;
                     self.give_up(&broken, DeadLetter::StrategyFailed).await?;
                     let refusal = Decision::Refused(Refusal::StrategyFailed);
                     broken
@@ -187,18 +186,15 @@ impl Settlement {
     ) -> Result<Vec<(Request, &'a Record)>, Hindered> {
         let requests: Vec<_> = batch.iter().map(|(request, _)| request.clone()).collect();
         let verdicts = strategy.settle(&requests).await;
-        let refused: Vec<_> = requests
-            .iter()
-            .zip(&verdicts)
-            .filter_map(|(request, verdict)| match verdict {
-                Verdict::Refuse(refusal) => Some((request.id.clone(), request.sale_id, *refusal)),
-                _ => None,
-            })
-            .collect();
-        // What is decided is counted before anything can fail: a second try would not meet it again.
+        let mut refused = Vec::new();
         for (request, verdict) in requests.iter().zip(&verdicts) {
-            if let Verdict::Final(decision) = verdict {
-                strategy.settled(request, decision);
+            match verdict {
+                // Counted before anything can fail: a second try would not meet it again.
+                Verdict::Final(decision) => strategy.settled(request, decision),
+                Verdict::Refuse(refusal) => {
+                    refused.push((request.id.clone(), request.sale_id, *refusal));
+                }
+                Verdict::Retry | Verdict::Broken => {}
             }
         }
         if !refused.is_empty() {

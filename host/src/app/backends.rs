@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How much longer than a lock's wait the database server may take for a statement, and than a transaction's hold it leaves one open.
-const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
+const SERVER_MARGIN: Duration = Duration::from_secs(1);
 /// How long Kafka may take to acknowledge a record.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the Redis server may take to answer.
@@ -93,9 +93,9 @@ async fn open_database(config: &Config) -> anyhow::Result<Database> {
             url: url.clone(),
             pool_max: config.database_pool,
             row_lock_wait,
-            statement_timeout: row_lock_wait + STATEMENT_MARGIN,
+            statement_timeout: row_lock_wait + SERVER_MARGIN,
             // The host ends it first, and keeps the connection.
-            transaction_hold: config.limits.transaction_hold() + STATEMENT_MARGIN,
+            transaction_hold: config.limits.transaction_hold() + SERVER_MARGIN,
             schema: config.database_schema.clone(),
         };
         let database = Postgres::open(&options).await;

@@ -15,7 +15,7 @@ use super::{
     state::{CallState, Observed},
 };
 use crate::{
-    backend::{BackendError, TTL_MAX, memory},
+    backend::{BackendError, TTL_MAX, memory::Grant},
     telemetry::labels::{ErrorKind, Function},
 };
 
@@ -31,21 +31,13 @@ pub struct LockHandle {
     token: u64,
 }
 
-/// A lock that a call holds.
-pub struct HeldLock {
-    /// What the backend granted.
-    pub grant: memory::Grant,
-    /// When the host had the grant.
-    pub since: Instant,
-}
-
 impl CallState {
     /// When the lock with this token was granted, if the call holds it.
     pub(super) fn lock_granted(&self, token: u64) -> Option<Instant> {
         self.locks
             .iter()
-            .find(|held| held.grant.token == token)
-            .map(|held| held.since)
+            .find(|grant| grant.token == token)
+            .map(|grant| grant.granted_at.into_std())
     }
 
     /// Opens a host call on a key, if the key is one.
@@ -65,11 +57,8 @@ impl CallState {
         })
     }
 
-    fn release_lock(&mut self, token: u64) -> Option<HeldLock> {
-        let place = self
-            .locks
-            .iter()
-            .position(|held| held.grant.token == token)?;
+    fn release_lock(&mut self, token: u64) -> Option<Grant> {
+        let place = self.locks.iter().position(|grant| grant.token == token)?;
         Some(self.locks.swap_remove(place))
     }
 }
@@ -165,10 +154,7 @@ impl HostLock for CallState {
             Err(error) => return Ok(observed.finish(Err(error))),
         };
         let token = grant.token;
-        observed.call.locks.push(HeldLock {
-            since: grant.granted_at.into_std(),
-            grant,
-        });
+        observed.call.locks.push(grant);
         let _ = observed.finish::<()>(Ok(()));
         Ok(Ok(self.table.push(LockHandle { token })?))
     }
@@ -202,7 +188,7 @@ impl Observed<'_> {
     /// Releases the lock with this token; false where the call does not hold it any more.
     async fn give_back(&mut self, token: u64) -> Result<bool, BackendError> {
         match self.call.release_lock(token) {
-            Some(held) => self.backends().redis.release(&held.grant).await,
+            Some(grant) => self.backends().redis.release(&grant).await,
             None => Ok(false),
         }
     }

@@ -11,10 +11,10 @@ use wasmtime::{ResourceLimiter, component::ResourceTable};
 
 use super::{
     bindings::timesale::strategy::types::Failure, conduct::Conduct, db::OpenTransaction,
-    hangup::Hangup, log::LogBudget, memory::MemoryBound, redis::HeldLock,
+    hangup::Hangup, log::LogBudget, memory::MemoryBound,
 };
 use crate::{
-    backend::{BackendError, Backends, System},
+    backend::{BackendError, Backends, System, memory::Grant},
     config::{Limits, grants::Grants},
     domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId, Ticket, Version},
     telemetry::{
@@ -101,7 +101,7 @@ pub struct CallState {
     pub(super) table: ResourceTable,
     pub(super) transaction: Option<OpenTransaction>,
     pub(super) next_handle: u32,
-    pub(super) locks: Vec<HeldLock>,
+    pub(super) locks: Vec<Grant>,
     pub(super) log: LogBudget,
     backends: Arc<Backends>,
     grants: Arc<Grants>,
@@ -199,9 +199,9 @@ impl CallState {
             );
             open.roll_back().await;
         }
-        for held in self.locks.drain(..) {
+        for grant in self.locks.drain(..) {
             // One that cannot be released lapses with its lease.
-            if let Err(error) = self.backends.redis.release(&held.grant).await {
+            if let Err(error) = self.backends.redis.release(&grant).await {
                 tracing::warn!(version = %self.task.version, "a lock was not released: {error}");
             }
         }

@@ -138,8 +138,7 @@ pub async fn hold(setup: &Setup, sale: u64) -> Box<dyn Any + Send> {
             .unwrap();
         return Box::new(database);
     }
-    let options = SqliteConnectOptions::new().filename(setup.data().join("timesale.db"));
-    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let mut database = writer(setup).await;
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut database)
         .await
@@ -161,8 +160,7 @@ pub async fn contradict(setup: &Setup, sale: u64, request: &str) {
         run.await.unwrap();
         return;
     }
-    let options = SqliteConnectOptions::new().filename(setup.data().join("timesale.db"));
-    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let mut database = writer(setup).await;
     let unguarded = ["time_sales_move_with_an_order", "orders_never_change"]
         .map(|trigger| format!("DROP TRIGGER {trigger};"));
     let statements = unguarded.concat() + &taken + &forgotten("orders");
@@ -180,14 +178,17 @@ pub async fn lose_component(setup: &Setup, version: &str) {
             done.rows_affected()
         }
         None => {
-            let file = setup.data().join("timesale.db");
-            let options = SqliteConnectOptions::new().filename(file);
-            let mut database = SqliteConnection::connect_with(&options).await.unwrap();
-            let done = query.execute(&mut database).await.unwrap();
+            let done = query.execute(&mut writer(setup).await).await.unwrap();
             done.rows_affected()
         }
     };
     assert_eq!(lost, 1);
+}
+
+/// The embedded database, to be written beside the host.
+async fn writer(setup: &Setup) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(setup.data().join("timesale.db"));
+    SqliteConnection::connect_with(&options).await.unwrap()
 }
 
 /// A file of the embedded backends.
