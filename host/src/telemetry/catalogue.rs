@@ -99,7 +99,7 @@ catalogue! {
     PERMIT_WAIT = "time_sale_permit_wait_seconds", Kind::Histogram(SHORT), [Version], "How long calls waited for their turn.";
     GUEST_TIME = "time_sale_guest_seconds", Kind::Histogram(SHORT), [Version], "Time of calls spent in the guest, host functions apart.";
     HOST_CALL = "time_sale_host_call_seconds", Kind::Histogram(SHORT), [Version, Capability, Function, HostOutcome], "Time of host functions, by capability, function and outcome.";
-    STRATEGY_INFO = "time_sale_strategy_info", Kind::Gauge, [Version, Slot, Revision], "1 for each revision that a version runs.";
+    STRATEGY_INFO = "time_sale_strategy_info", Kind::Gauge, [Version, Slot, Revision], "1 for each revision that a version runs, unless it was removed.";
     SWAPS = "time_sale_strategy_swaps_total", Kind::Counter, [Version, Swap], "Changes of the revisions of a version on this host, by what they came to.";
     REVISIONS_LOADED = "time_sale_strategy_revisions_loaded", Kind::Gauge, "Revisions in memory: those that run, and those whose last calls have not ended or that another is watched against.";
     CANARY_CALLS = "time_sale_canary_calls_total", Kind::Counter, [Version, Track, TrialOutcome], "Purchase calls since the canary began, by track and outcome.";
