@@ -32,7 +32,7 @@ use self::{
     },
     engine::Engine,
     permits::Permits,
-    revision::{Answer, Broken, Ran},
+    revision::{Answer, Broken, Ran, Revision},
     slots::{Chosen, Slots},
     traps::{Trap, Traps},
 };
@@ -114,7 +114,7 @@ impl Strategy {
     pub async fn purchase(&self, chosen: &Chosen, request: Request, hangup: Hangup) -> Ending {
         let arrived = request.accepted_at;
         let mut record = CallRecord::begin(&self.metrics, Export::Purchase, chosen);
-        let ending = match self.permit().await {
+        let ending = match self.permit(&chosen.revision).await {
             None => Ending::Broken(Broken::Overloaded),
             Some(_permit) => {
                 let revision = &chosen.revision;
@@ -230,13 +230,13 @@ impl Strategy {
     }
 
     /// Leave to run one more call of this version, and room for its instance.
-    async fn permit(&self) -> Option<[SemaphorePermit<'_>; 2]> {
+    async fn permit(&self, revision: &Revision) -> Option<[SemaphorePermit<'_>; 2]> {
         let asked = Instant::now();
         let permit = self.permits.acquire(self.means.limits.permit_wait()).await;
         self.metrics.permit_waited(asked.elapsed());
         let used = self.permits.used();
         self.metrics.limit_used(LimitName::CallsInFlight, used);
-        Some([permit?, self.means.engine.room()?])
+        Some([permit?, self.means.engine.room(revision.room)?])
     }
 }
 

@@ -30,15 +30,16 @@ use crate::{
 
 /// How often guests are made to yield.
 const EPOCH: Duration = Duration::from_millis(10);
-/// Instances that may live at once, over all versions.
+/// Instances that may live at once, over all versions, and memories of theirs.
+///
+/// No more memories than instances: a memory stays resident once it was used, and of those that are free threads take others than the last crowd's.
 const INSTANCES_MAX: u32 = 1024;
 /// Those of them that no purchase takes: for settling, describing and probing.
 const INSTANCES_KEPT: u32 = 64;
-/// Core instances, memories and tables of one component: enough for guests of scripting languages.
-///
-/// The pool has so many for each instance, so that no version takes what others need by being large: 16 TiB of addresses for the memories, of the 128 that a process has.
-const CORE_INSTANCES_MAX: u32 = 32;
+/// Memories of one component: enough for guests of scripting languages.
 const MEMORIES_MAX: u32 = 4;
+/// Core instances and tables of one component, of which the pool has so many for each instance.
+const CORE_INSTANCES_MAX: u32 = 32;
 const TABLES_MAX: u32 = 32;
 /// Bytes of a memory that stay resident in its slot between calls: twice what a component of the SDK begins with, for what is beyond costs each call a system call.
 const MEMORY_RESIDENT_BYTES: usize = 128 << 10;
@@ -63,6 +64,8 @@ pub struct Compiled {
     pub pre: StrategyPre<CallState>,
     /// Its export `purchase`.
     pub purchase: ComponentExportIndex,
+    /// What an instance of it takes of the pool, counted in memories.
+    pub room: u32,
     /// The interfaces that it imports, all of the contract.
     pub imports: Vec<String>,
     /// What it exports.
@@ -143,7 +146,7 @@ impl Engine {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES_MAX)
             .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_MAX)
-            .total_memories(INSTANCES_MAX * MEMORIES_MAX)
+            .total_memories(INSTANCES_MAX)
             .total_tables(INSTANCES_MAX * TABLES_MAX)
             .total_stacks(INSTANCES_MAX)
             .max_core_instances_per_component(CORE_INSTANCES_MAX)
@@ -181,8 +184,8 @@ impl Engine {
     }
 
     /// Room for the instance of one purchase, whatever its version; none where purchases have all that they may.
-    pub fn room(&self) -> Option<SemaphorePermit<'_>> {
-        self.room.try_acquire().ok()
+    pub fn room(&self, instance: u32) -> Option<SemaphorePermit<'_>> {
+        self.room.try_acquire_many(instance).ok()
     }
 
     /// Compiles and links a component, in another process or on a thread that serves nobody.
@@ -234,9 +237,13 @@ impl Engine {
             .ok_or_else(|| {
                 Refused::OtherWorld(format!("it exports no {purchasing} with a `purchase`"))
             })?;
+        let memories = component
+            .resources_required()
+            .map_or(MEMORIES_MAX, |resources| resources.num_memories);
         let linking = began.elapsed().saturating_sub(compiling);
         Step::Link.done();
         Ok(Compiled {
+            room: memories.max(1),
             digest: Digest::of(bytes),
             pre,
             purchase,

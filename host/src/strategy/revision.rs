@@ -61,6 +61,8 @@ pub struct Revision {
     pub numbers: Numbers,
     /// The calls that were given it and have not ended.
     pub running: TaskTracker,
+    /// What an instance of it takes of the pool.
+    pub room: u32,
     component: StrategyPre<CallState>,
     purchase: ComponentExportIndex,
     _loaded: Loaded,
@@ -163,6 +165,7 @@ impl Revision {
             grants: Arc::new(grants),
             component: compiled.pre,
             purchase: compiled.purchase,
+            room: compiled.room,
             imports: compiled.imports,
             exports: compiled.exports,
             loading: [compiled.compiling, compiled.linking, Duration::ZERO],
