@@ -71,6 +71,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
     });
+    means.engine.spread().await?;
     let rollout = Arc::new(Rollout::new(
         Arc::clone(&means),
         host_name(),

@@ -4,16 +4,20 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+};
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine as WasmEngine, InstanceAllocationStrategy,
-    PoolingAllocationConfig,
+    Cache, CacheConfig, Config, Engine as WasmEngine, Instance, InstanceAllocationStrategy, Module,
+    PoolingAllocationConfig, Store,
     component::{Component, ComponentExportIndex, Linker},
 };
 
@@ -45,6 +49,10 @@ const TABLES_MAX: u32 = 32;
 const MEMORY_RESIDENT_BYTES: usize = 128 << 10;
 /// Bytes of a table that stay resident in its slot between calls.
 const TABLE_RESIDENT_BYTES: usize = 8 << 10;
+/// How long workers wait for each other before they first use the pool.
+const SPREAD_WAIT: Duration = Duration::from_millis(100);
+/// A module of one memory, `(module (memory 1))`.
+const ONE_MEMORY: [u8; 13] = *b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
 /// What every import of a strategy begins with.
 const CONTRACT: &str = "timesale:strategy/";
 
@@ -181,6 +189,37 @@ impl Engine {
             compiler,
             room: Semaphore::new((INSTANCES_MAX - INSTANCES_KEPT) as usize),
         })
+    }
+
+    /// Has the runtime's workers use the pool for the first time, one right after the other.
+    ///
+    /// wasmtime parts its pool by threads, in the order in which they first use it.
+    /// Where other threads come in between, two workers may be of one part: they wait for each other's locks, and take memories that the other has just cleared.
+    /// Workers that are kept from it for long go without; nothing but speed hangs on it.
+    pub async fn spread(&self) -> anyhow::Result<()> {
+        let module = Module::new(&self.wasm, ONE_MEMORY)
+            .map_err(|error| anyhow::anyhow!(one_line(&error)))
+            .context("cannot compile a module of one memory")?;
+        let workers = Handle::current().metrics().num_workers();
+        let here = Arc::new((Mutex::new(0), Condvar::new()));
+        let mut tasks = JoinSet::new();
+        for _ in 0..workers {
+            let (module, here) = (module.clone(), Arc::clone(&here));
+            tasks.spawn(async move {
+                let (count, all) = &*here;
+                let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+                *count += 1;
+                all.notify_all();
+                // A task that waits here holds its worker, so each worker gets one.
+                drop(all.wait_timeout_while(count, SPREAD_WAIT, |count| *count < workers));
+                let mut store = Store::new(module.engine(), ());
+                Instance::new(&mut store, &module, &[])
+            });
+        }
+        while let Some(used) = tasks.join_next().await {
+            used?.map_err(|error| anyhow::anyhow!(one_line(&error)))?;
+        }
+        Ok(())
     }
 
     /// Room for the instance of one purchase, whatever its version; none where purchases have all that they may.
