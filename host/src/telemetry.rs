@@ -56,15 +56,12 @@ impl Telemetry {
             process: metrics_process::Collector::default(),
             cpu: Mutex::new((Instant::now(), ProcessTime::now())),
         };
-        #[cfg(feature = "twin")]
-        if std::env::var_os("TIMESALE_TWIN_RECORDS").is_some_and(|what| what == "nothing") {
-            // The other side of the benchmark that says what recording costs.
-            return Ok(telemetry);
-        }
         let recorder = Recorder {
             exporter,
             distributions: Arc::clone(&telemetry.distributions),
         };
+        #[cfg(feature = "twin")]
+        let recorder = crate::twin::recording::switched(recorder)?;
         metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
         telemetry.process.describe();
         for metric in CATALOGUE {

@@ -1,7 +1,7 @@
 //! The rows of the table, one after the other: which hosts, which load, which figure.
 //!
 //! TIMESALE_BENCH_SECONDS says how long a version is measured in a round (2), TIMESALE_BENCH_ROUNDS how many rounds there are (3).
-//! Ratios near 1 are measured in more rounds, of a second each: three for each of those against a twin, and eight, on hosts that are started anew for every four, with and without metrics.
+//! Ratios near 1 are measured in more rounds, of a second each: three for each of those against a twin, and eight with metrics and without.
 //! There are 64 buyers, as `timesale bench` has them; 256 (`HOT_ROW_BUYERS`) where v1, v4 and the references are compared on a hot row; 1,000 for the memory, 2,000 in the flood and 5,000 at the opening.
 
 use std::{
@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use indicatif::ProgressBar;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use timesale::bench::{self, Figures, Host, Plan, Report, median};
 
@@ -98,6 +99,16 @@ pub async fn measure(asked: &[String]) -> anyhow::Result<bool> {
         asked.join("-")
     };
     targets.table.finish(&Path::new(DATA).join(file + ".json"))
+}
+
+/// Has a host of the benchmark record or not.
+fn record(host: &Host, on: bool) -> anyhow::Result<()> {
+    let process = host
+        .process()
+        .and_then(|id| Pid::from_raw(id.cast_signed()));
+    let process = process.context("the host is no child of this program")?;
+    let signal = if on { Signal::USR2 } else { Signal::USR1 };
+    Ok(kill_process(process, signal)?)
 }
 
 /// A folder with every component of the benchmark, and a copy of each under the name of its twin.
@@ -237,38 +248,31 @@ impl Targets {
         Ok(())
     }
 
-    /// Two hosts, of which one records nothing, in turn for a second each.
+    /// A host that records and does not, in turn for a second each; another in each round.
     ///
-    /// In each round they are started anew: two hosts of one program that do the same differ by more than this is about, and keep their difference for as long as they live.
+    /// Not two hosts beside each other: those of one program differ by more than this is about, for as long as they live.
     async fn metrics(&mut self) -> anyhow::Result<()> {
         let mut reports = Vec::new();
-        for _ in 0..2 * self.rounds {
-            let on = self.host(&[], &[]).await?;
-            let off = self
-                .host(&[], &[("TIMESALE_TWIN_RECORDS", "nothing")])
-                .await?;
-            for turn in 0..4 {
+        for _ in 0..self.rounds {
+            let host = self.host(&[], &[]).await?;
+            for turn in 0..8 {
                 // Each host is warmed up once.
                 let warmup = u32::from(turn == 0);
                 let flags = format!(
                     "--versions noop --sold-out-by v1 --seconds 1 --rounds 1 --warmup-seconds {warmup}"
                 );
+                let on_first = turn % 2 == 0;
                 let mut pair = Vec::new();
-                let hosts = if turn % 2 == 0 {
-                    [&on, &off]
-                } else {
-                    [&off, &on]
-                };
-                for host in hosts {
-                    pair.push(self.load(host, &flags).await?);
+                for on in [on_first, !on_first] {
+                    record(&host, on)?;
+                    pair.push(self.load(&host, &flags).await?);
                 }
-                if turn % 2 == 1 {
+                if !on_first {
                     pair.reverse();
                 }
                 reports.extend(pair);
             }
-            on.stop().await;
-            off.stop().await;
+            host.stop().await;
         }
         let ours = |reports: &[Report]| {
             let rate = |report: &Report| Some(report.figures("noop")?.answered_per_second);

@@ -7,6 +7,7 @@
 mod bench;
 mod locks;
 mod log;
+pub mod recording;
 mod row;
 
 use std::pin::Pin;

@@ -79,6 +79,11 @@ impl Host {
         })
     }
 
+    /// The child's process, if it is one.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().and_then(|(child, _)| child.id())
+    }
+
     /// Ends the child, if it is one; its folder goes with it.
     pub async fn stop(self) {
         if let Some((mut child, _folder)) = self.child {
