@@ -4,10 +4,10 @@
 //! `app` installs it, `strategy`, `capability` and `settlement` record, `http::management` renders.
 
 pub mod catalogue;
-mod distributions;
 pub mod exposition;
 mod http;
 pub mod labels;
+mod parts;
 mod peak;
 pub mod queue;
 pub mod recorders;
@@ -25,9 +25,9 @@ use rustix::process::Resource;
 
 use self::{
     catalogue::{CATALOGUE, Kind},
-    distributions::{Distributions, Recorder},
     exposition::Exposition,
     http::HttpTimers,
+    parts::{Parted, Recorder},
 };
 use crate::config::{CONTRACT_VERSION, VERSION};
 
@@ -39,7 +39,7 @@ pub struct Telemetry {
     /// Times HTTP requests.
     pub http: HttpTimers,
     handle: PrometheusHandle,
-    distributions: Arc<Distributions>,
+    parted: Arc<Parted>,
     process: metrics_process::Collector,
     cpu: Mutex<(Instant, ProcessTime)>,
 }
@@ -52,24 +52,22 @@ impl Telemetry {
         let telemetry = Self {
             http: HttpTimers::default(),
             handle: exporter.handle(),
-            distributions: Arc::default(),
+            parted: Arc::default(),
             process: metrics_process::Collector::default(),
             cpu: Mutex::new((Instant::now(), ProcessTime::now())),
         };
         let recorder = Recorder {
             exporter,
-            distributions: Arc::clone(&telemetry.distributions),
+            parted: Arc::clone(&telemetry.parted),
         };
         #[cfg(feature = "twin")]
         let recorder = crate::twin::recording::switched(recorder)?;
         metrics::set_global_recorder(recorder).context("cannot install the metrics recorder")?;
         telemetry.process.describe();
         for metric in CATALOGUE {
-            match metric.kind {
-                Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
-                Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
-                // With its buckets it has its help.
-                Kind::Histogram(_) => {}
+            // What is kept in parts brings its help along.
+            if let Kind::Gauge = metric.kind {
+                metrics::describe_gauge!(metric.name, metric.help);
             }
         }
         gauge!(
@@ -115,7 +113,7 @@ impl Telemetry {
     /// The same without a look at the process and the runtime.
     pub fn recorded(&self) -> String {
         let mut page = Exposition::default();
-        self.distributions.show(&mut page);
+        self.parted.show(&mut page);
         self.handle.render() + &page.finish()
     }
 }

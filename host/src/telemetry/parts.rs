@@ -1,36 +1,46 @@
-//! Histograms that count where a value is recorded.
+//! Counters and histograms that are kept in parts, so that threads do not meet where they record.
 //!
-//! The exporter keeps every value until it is told to fold them into buckets: megabytes, at tens of thousands of calls a second, that push what calls need out of the caches.
-//! The buckets of the catalogue are known from the start, so a value is two additions here, to numbers that the thread shares with few others: a line of the cache that two cores write costs more than all else of it.
-//! Counters and gauges stay the exporter's.
+//! A line of the cache that two cores write costs more than all else of recording.
+//! The exporter keeps a counter on one line for all, and of a histogram every value until it is told to fold them into buckets: megabytes, at tens of thousands of calls a second, that push what calls need out of the caches.
+//! Here a call is an addition to a counter and two to a histogram, whose buckets the catalogue knows from the start, each to a part that the thread shares with few others.
+//! Gauges stay the exporter's, but for the one that each call changes twice.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit};
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
+    SharedString, Unit,
+};
 use metrics_exporter_prometheus::PrometheusRecorder;
 
 use super::{
-    catalogue::{CATALOGUE, Kind, Metric},
+    catalogue::{CALLS_IN_FLIGHT, CATALOGUE, Kind, Metric},
     exposition::{Distribution, Exposition, Labels},
 };
 
-/// The recorder of the process: the exporter's, but for the histograms of the catalogue.
+/// The recorder of the process: the exporter's, but for what is kept in parts.
 pub struct Recorder {
-    /// Keeps what is no histogram.
+    /// Keeps all else.
     pub exporter: PrometheusRecorder,
-    /// Keeps the histograms.
-    pub distributions: Arc<Distributions>,
+    /// Keeps what calls record.
+    pub parted: Arc<Parted>,
 }
 
-/// The histograms, by name and labels.
+/// The catalogue's counters and histograms, and its calls in flight.
 #[derive(Default)]
-pub struct Distributions(Mutex<BTreeMap<Key, Arc<Buckets>>>);
+pub struct Parted {
+    tallies: Series<Tally>,
+    histograms: Series<Buckets>,
+}
+
+/// The series of one kind, by name and labels.
+type Series<T> = Mutex<BTreeMap<Key, Arc<T>>>;
 
 /// Buckets of a histogram at most, that of the values above every bound among them: with their sum they fill two lines of the cache.
 const BUCKETS_MAX: usize = 15;
@@ -45,13 +55,65 @@ thread_local! {
     };
 }
 
-/// The values of one series.
+/// A whole number that threads add to.
+#[derive(Default)]
+struct Tally([Line; PARTS]);
+
+/// What some of the threads added, on lines of the cache that no other part is on.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(AtomicI64);
+
+impl Tally {
+    fn add(&self, value: i64) {
+        if let Some(line) = self.0.get(PART.with(|part| *part)) {
+            line.0.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+
+    /// All together; a call may be seen to end on one thread that was not yet seen to begin on another.
+    fn total(&self) -> i64 {
+        let parts = self.0.iter().map(|line| line.0.load(Ordering::Relaxed));
+        parts.sum::<i64>().max(0)
+    }
+}
+
+impl CounterFn for Tally {
+    fn increment(&self, value: u64) {
+        self.add(value.cast_signed());
+    }
+
+    fn absolute(&self, value: u64) {
+        self.add(value.cast_signed() - self.total());
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "calls are counted, by far fewer than 53 bits"
+)]
+impl GaugeFn for Tally {
+    fn increment(&self, value: f64) {
+        self.add(value as i64);
+    }
+
+    fn decrement(&self, value: f64) {
+        self.add(-value as i64);
+    }
+
+    fn set(&self, value: f64) {
+        self.add(value as i64 - self.total());
+    }
+}
+
+/// The values of one histogram.
 struct Buckets {
     bounds: &'static [f64],
     parts: [Part; PARTS],
 }
 
-/// What some of the threads added, on lines of the cache that no other part is on.
+/// The values of some of the threads, on lines of the cache that no other part is on.
 #[derive(Default)]
 #[repr(align(128))]
 struct Part {
@@ -120,22 +182,51 @@ impl HistogramFn for Buckets {
     }
 }
 
-impl Distributions {
-    fn get(&self, key: &Key, bounds: &'static [f64]) -> Arc<Buckets> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Buckets::new(bounds));
-        Arc::clone(all.entry(key.clone()).or_insert_with(new))
-    }
-
-    /// Adds every histogram to a page.
+impl Parted {
+    /// Adds every series to a page.
     pub fn show(&self, page: &mut Exposition) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for metric in CATALOGUE {
-            let series = all.iter().filter(|(key, _)| key.name() == metric.name);
-            let series = series.map(|(key, it)| (labels(metric, key), it.distribution()));
-            page.histogram(metric, series);
+            if let Kind::Histogram(_) = metric.kind {
+                let series = of(metric, &self.histograms);
+                page.histogram(
+                    metric,
+                    series.map(|(labels, it)| (labels, it.distribution())),
+                );
+            } else {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a scrape wants no more than 53 bits"
+                )]
+                let series =
+                    of(metric, &self.tallies).map(|(labels, it)| (labels, it.total() as f64));
+                page.family(metric, series);
+            }
         }
     }
+}
+
+/// The series with this name and these labels, which is there from now on.
+fn series<T>(all: &Series<T>, key: &Key, new: impl FnOnce() -> T) -> Arc<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let series = all.entry(key.clone()).or_insert_with(|| Arc::new(new()));
+    Arc::clone(series)
+}
+
+/// The series of a metric there are.
+fn of<T>(metric: &Metric, all: &Series<T>) -> impl Iterator<Item = (Labels, Arc<T>)> + use<T> {
+    let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let found: Vec<_> = all
+        .iter()
+        .filter(|(key, _)| key.name() == metric.name)
+        .map(|(key, series)| (labels(metric, key), Arc::clone(series)))
+        .collect();
+    found.into_iter()
+}
+
+/// The kind of a metric of the catalogue.
+fn kind(key: &Key) -> Option<Kind> {
+    let metric = CATALOGUE.iter().find(|metric| metric.name == key.name());
+    metric.map(|metric| metric.kind)
 }
 
 /// The labels of a series, in the words of the catalogue.
@@ -161,18 +252,25 @@ impl metrics::Recorder for Recorder {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.exporter.register_counter(key, metadata)
+        match kind(key) {
+            Some(_) => Counter::from_arc(series(&self.parted.tallies, key, Tally::default)),
+            None => self.exporter.register_counter(key, metadata),
+        }
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.exporter.register_gauge(key, metadata)
+        if key.name() == CALLS_IN_FLIGHT.name {
+            Gauge::from_arc(series(&self.parted.tallies, key, Tally::default))
+        } else {
+            self.exporter.register_gauge(key, metadata)
+        }
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let metric = CATALOGUE.iter().find(|metric| metric.name == key.name());
-        match metric.map(|metric| metric.kind) {
+        match kind(key) {
             Some(Kind::Histogram(bounds)) => {
-                Histogram::from_arc(self.distributions.get(key, bounds))
+                let new = || Buckets::new(bounds);
+                Histogram::from_arc(series(&self.parted.histograms, key, new))
             }
             _ => self.exporter.register_histogram(key, metadata),
         }
@@ -183,25 +281,25 @@ impl metrics::Recorder for Recorder {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use metrics::histogram;
+    use metrics::{counter, gauge, histogram};
     use metrics_exporter_prometheus::PrometheusBuilder;
 
-    use super::{BUCKETS_MAX, Distributions, Exposition, PARTS, Recorder};
+    use super::{BUCKETS_MAX, Exposition, PARTS, Parted, Recorder};
     use crate::telemetry::{
-        catalogue::{CATALOGUE, Kind, PERMIT_WAIT},
+        catalogue::{CALLS_IN_FLIGHT, CATALOGUE, Kind, PERMIT_WAIT, SWAPS},
         exposition::{Sample, samples},
     };
 
     /// The samples of a page after this was recorded.
     fn page(record: impl FnOnce()) -> String {
-        let distributions = Arc::new(Distributions::default());
+        let parted = Arc::new(Parted::default());
         let recorder = Recorder {
             exporter: PrometheusBuilder::new().build_recorder(),
-            distributions: Arc::clone(&distributions),
+            parted: Arc::clone(&parted),
         };
         metrics::with_local_recorder(&recorder, record);
         let mut page = Exposition::default();
-        distributions.show(&mut page);
+        parted.show(&mut page);
         page.finish()
     }
 
@@ -256,21 +354,38 @@ mod tests {
     fn what_threads_record_is_one_series() {
         let page = page(|| {
             let wait = histogram!(PERMIT_WAIT.name, "version" => "v1");
+            let swaps = counter!(SWAPS.name, "version" => "v1", "result" => "loaded");
+            let calls = gauge!(CALLS_IN_FLIGHT.name, "version" => "v1");
+            calls.increment(3.0);
             std::thread::scope(|scope| {
                 for _ in 0..2 * PARTS {
-                    scope.spawn(|| wait.record(0.5));
+                    scope.spawn(|| {
+                        wait.record(0.5);
+                        swaps.increment(2);
+                        calls.increment(1.0);
+                    });
                 }
+                scope.spawn(|| calls.decrement(10.0));
             });
         });
         assert_eq!(value(&page, "count", "v1", None), 8.0);
         assert_eq!(value(&page, "bucket", "v1", Some("0.5")), 8.0);
         assert_eq!(value(&page, "sum", "v1", None), 4.0);
+        let swaps = "time_sale_strategy_swaps_total{application=\"time-sale-service\",version=\"v1\",result=\"loaded\"} 16\n";
+        assert!(page.contains(swaps), "{page}");
+        let calls =
+            "time_sale_calls_in_flight{application=\"time-sale-service\",version=\"v1\"} 1\n";
+        assert!(page.contains(calls), "{page}");
     }
 
     #[test]
     fn a_series_stands_at_0_before_its_first_value() {
-        let page = page(|| drop(histogram!(PERMIT_WAIT.name, "version" => "v1")));
+        let page = page(|| {
+            drop(histogram!(PERMIT_WAIT.name, "version" => "v1"));
+            drop(counter!(SWAPS.name, "version" => "v1", "result" => "loaded"));
+        });
         assert_eq!(value(&page, "count", "v1", None), 0.0);
+        assert!(page.contains("result=\"loaded\"} 0\n"), "{page}");
         assert!(
             page.starts_with("# HELP time_sale_permit_wait_seconds "),
             "{page}"
