@@ -147,7 +147,11 @@ impl CallState {
 
     /// Why the call has to end now, if it has to: asked wherever the guest yields and wherever it calls the host.
     pub fn interrupted(&self) -> Option<CallEnd> {
-        if self.began.elapsed() >= self.limits().call_deadline() {
+        self.interrupted_at(Instant::now())
+    }
+
+    fn interrupted_at(&self, now: Instant) -> Option<CallEnd> {
+        if now - self.began >= self.limits().call_deadline() {
             Some(CallEnd::Deadline)
         } else if self.transaction_age() >= self.limits().transaction_hold() {
             Some(CallEnd::TransactionHold)
@@ -215,7 +219,8 @@ impl CallState {
         if self.host_calls > self.limits().host_calls_max {
             return Err(CallEnd::HostCalls.into());
         }
-        if let Some(end) = self.interrupted() {
+        let now = Instant::now();
+        if let Some(end) = self.interrupted_at(now) {
             return Err(end.into());
         }
         if self.task.operation == Operation::Describe {
@@ -224,7 +229,7 @@ impl CallState {
             ));
         }
         Ok(Observed {
-            began: Instant::now(),
+            began: now,
             outcome: HostOutcome::Failed,
             function,
             call: self,
