@@ -55,7 +55,7 @@ struct Lines {
     turn: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
     tenure: u64,
     records: VecDeque<Record>,
@@ -69,7 +69,9 @@ impl Shelf {
         lines.tenures += 1;
         let line = Line {
             tenure: lines.tenures,
-            ..Line::default()
+            records: VecDeque::new(),
+            // The client keeps a partition paused that it had paused before it lost it: it has to be told to go on.
+            paused: true,
         };
         lines.lines.insert(partition, line);
     }

@@ -172,6 +172,7 @@ async fn a_batch_of_a_partition_that_was_away_is_not_committed() -> Outcome {
 async fn a_full_line_stops_its_partition_until_half_of_it_is_left() {
     let shelf = Shelf::default();
     shelf.assign(0);
+    assert_eq!(shelf.flow().resume, [0]);
     for offset in 0..2_048 {
         assert_eq!(shelf.flow(), Flow::default());
         shelf.put(record(0, offset));
@@ -181,6 +182,12 @@ async fn a_full_line_stops_its_partition_until_half_of_it_is_left() {
     shelf.forget(&shelf.kept(&shelf.batch(1_023).await));
     assert_eq!(shelf.flow(), Flow::default());
     shelf.forget(&shelf.kept(&shelf.batch(1).await));
+    assert_eq!(shelf.flow().resume, [0]);
+    // One that it lost while it was full, and has again, goes on.
+    (0..2_048).for_each(|offset| shelf.put(record(0, 4_096 + offset)));
+    assert_eq!(shelf.flow().pause, [0]);
+    shelf.revoke(0);
+    shelf.assign(0);
     assert_eq!(shelf.flow().resume, [0]);
 }
 
