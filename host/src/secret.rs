@@ -23,7 +23,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// A secret's present value, shared by all who use it.
 pub struct Secret<T> {
     value: RwLock<Arc<T>>,
-    file: Option<PathBuf>,
+    /// The file, and what it held when it was read.
+    file: Option<(PathBuf, String)>,
     parse: fn(&str) -> Option<T>,
 }
 
@@ -43,7 +44,7 @@ impl<T: Send + Sync + 'static> Secret<T> {
             parse(&text).with_context(|| format!("{} holds no usable secret", path.display()))?;
         Ok(Self {
             value: RwLock::new(Arc::new(value)),
-            file: Some(path.to_owned()),
+            file: Some((path.to_owned(), text)),
             parse,
         })
     }
@@ -58,8 +59,10 @@ impl<T: Send + Sync + 'static> Secret<T> {
 
     /// Takes over a changed file within a second, until `stop`; a file that cannot be used leaves the value as it is.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let Some(path) = &self.file else { return };
-        let mut last = tokio::fs::read_to_string(path).await.ok();
+        let Some((path, text)) = &self.file else {
+            return;
+        };
+        let mut last = text.clone();
         while stop
             .run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY))
             .await
@@ -68,7 +71,7 @@ impl<T: Send + Sync + 'static> Secret<T> {
             let Ok(text) = tokio::fs::read_to_string(path).await else {
                 continue;
             };
-            if last.as_ref() == Some(&text) {
+            if last == text {
                 continue;
             }
             match (self.parse)(&text) {
@@ -80,7 +83,7 @@ impl<T: Send + Sync + 'static> Secret<T> {
                     tracing::error!(file = %path.display(), "the changed file holds no usable secret; the last one stays");
                 }
             }
-            last = Some(text);
+            last = text;
         }
     }
 }
