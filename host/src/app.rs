@@ -123,7 +123,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         limits: Arc::clone(&limits),
         rollout: Arc::clone(&rollout),
     };
-    background.spawn(settlement.run(stop.clone()));
+    let settlement = tokio::spawn(settlement.run(stop.clone()));
     background.spawn(reconciler.run(stop.clone()));
     background.close();
 
@@ -137,10 +137,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     stop.cancel();
     let drain = Duration::from_millis(limits.drain_ms);
     let closed = async {
+        settlement.await?;
+        // First, so that its partitions are another host's at once: what follows may have to wait for a component to be compiled.
+        backends.kafka.close().await;
         background.wait().await;
         observed.cancel();
         management.await??;
-        backends.kafka.close().await;
         backends.database.close().await;
         anyhow::Ok(())
     };
