@@ -172,6 +172,8 @@ impl Database {
     /// Places orders for these requests in one commit, judging each in turn; one answer for each, in their order.
     ///
     /// With `refusals_are_final` a rejection is made final in the same commit and keys are left alone.
+    /// After `Unavailable` nobody knows whether it was committed, so it is asked for once more: what was is answered as it was decided, and the rest is decided then.
+    /// Where that fails too, whatever its reason, the doubt is what is answered.
     pub async fn purchase(
         &self,
         requests: &[Request],
@@ -179,7 +181,11 @@ impl Database {
         refusals_are_final: bool,
         now: Timestamp,
     ) -> Result<Vec<Result<Order, Denial>>, BackendError> {
-        either!(self, it => it.purchase(requests, settling, refusals_are_final, now).await)
+        let purchase = async || either!(self, it => it.purchase(requests, settling, refusals_are_final, now).await);
+        match purchase().await {
+            Err(doubt @ BackendError::Unavailable { .. }) => purchase().await.map_err(|_| doubt),
+            decided => decided,
+        }
     }
 
     /// What purchases of a sale wait for: the sale's row, or where none is named the database's one writer.

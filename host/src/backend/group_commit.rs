@@ -157,7 +157,9 @@ impl Leader {
     /// Has the line decided, batch after batch, until nobody waits in it.
     async fn lead(mut self) {
         while let Some(requests) = self.take() {
-            match self.decide(&requests).await {
+            let database = &self.lines.database;
+            let decided = database.purchase(&requests, &self.line.settling, false, domain::now());
+            match decided.await {
                 Ok(decided) => {
                     let sold_out = sold_out(&requests, &decided);
                     for (answer, decided) in self.sent.drain(..).zip(decided) {
@@ -188,19 +190,6 @@ impl Leader {
         let (requests, sent) = batch.map(|it| (it.request, it.answer)).unzip();
         self.sent = sent;
         Some(requests)
-    }
-
-    async fn decide(&self, requests: &[Request]) -> Result<Vec<Decided>, BackendError> {
-        let purchase = || {
-            let database = &self.lines.database;
-            database.purchase(requests, &self.line.settling, false, domain::now())
-        };
-        match purchase().await {
-            // Nobody knows whether it was committed. What was is answered as it was decided, and the rest is decided now.
-            // Where that fails too, whatever its reason, the doubt is what the buyers have to hear.
-            Err(doubt @ BackendError::Unavailable { .. }) => purchase().await.map_err(|_| doubt),
-            decided => decided,
-        }
     }
 
     /// Reads the sales that may have no piece left, so that the host need not ask about them again.
