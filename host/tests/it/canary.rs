@@ -1,6 +1,6 @@
 //! A candidate takes its share, the same users always, and loses it by itself where it does worse than what is live.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fs, ops::Range};
 
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -157,6 +157,38 @@ async fn a_candidate_that_traps_for_some_users_is_taken_away_within_two_hundred_
     let counted = [("version", FAULTY), ("result", "auto_rolled_back")];
     let metrics = host.metrics().await;
     assert_eq!(metrics.sum("time_sale_strategy_swaps_total", &counted), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_what_is_live_already_leaves_a_trial_alone() {
+    let setup = Setup::new().with_operator().with_strategies(&["v1", "v9"]);
+    let host = setup.start().await;
+    let live = build("v1", 1);
+    host.push_well("v1", "", live.clone()).await;
+    host.push_well("v1", "?share=50", build("v1", 2)).await;
+    let sale = host.shop.sale(1).await;
+    host.shop.buy("v9", sale, 1, 1).send().await.order_id();
+    ask(&host, sale, 1..101).await;
+    fs::write(setup.data().join("strategies/v1.wasm"), &live).unwrap();
+    let line = eventually("the file is noted", async || {
+        let line = host.last_audit("v1").await;
+        if line["evidence"]["noted"] == true {
+            Ok(line)
+        } else {
+            Err(line)
+        }
+    })
+    .await;
+    assert_eq!(line["to"], revision(&live).as_str(), "{line}");
+    let metrics = host.metrics().await;
+    let on_trial = [("version", "v1")];
+    assert_eq!(
+        metrics.sum("time_sale_canary_calls_total", &on_trial),
+        100.0
+    );
+    // The one that was pushed, and no other since.
+    let swapped = [("version", "v1"), ("result", "swapped")];
+    assert_eq!(metrics.sum("time_sale_strategy_swaps_total", &swapped), 1.0);
 }
 
 /// A host that sells through a right strategy of the corpus, and a sale of which it has sold enough to be held against.

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 
 use super::{Component, Rollout, Undone};
 use crate::{
+    backend::BackendError,
     config::grants::FILE_NAME,
     desired::{Digest, Refusal},
     domain::Version,
@@ -149,8 +150,14 @@ fn is_grants(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == FILE_NAME)
 }
 
+/// Has a component wait for the database, which is no fault of its own.
+fn wait(file: &Path, error: &BackendError) -> State {
+    tracing::warn!(file = %file.display(), "the component waits: {error}");
+    State::Waiting
+}
+
 impl Rollout {
-    /// Pushes what is new in the folder; fails only where the folder or the database cannot be read.
+    /// Pushes what is new in the folder; fails only where the folder cannot be read, or the grants that wait to be pushed cannot be.
     pub(super) async fn look_into_folder(&self, at_start: bool) -> anyhow::Result<()> {
         let mut folder = self.folder.lock().await;
         let changed = folder.changed(at_start).await?;
@@ -181,7 +188,10 @@ impl Rollout {
         let Ok(turn) = self.turn_now(&version) else {
             return Ok(State::Waiting);
         };
-        let stored = self.stored(&version).await?;
+        let stored = match self.stored(&version).await {
+            Ok(stored) => stored,
+            Err(error) => return Ok(wait(file, &error)),
+        };
         let last = stored.and_then(|stored| stored.desired.folder);
         if last == Some(Digest::of(&bytes)) {
             return Ok(State::Taken);
@@ -198,6 +208,7 @@ impl Rollout {
             Err(Undone::NotProven(_)) => Ok(State::Refused),
             // Another change comes first.
             Err(Undone::Busy | Undone::Unfit(Refusal::CandidateOnTrial)) => Ok(State::Waiting),
+            Err(Undone::Backend(error)) => Ok(wait(file, &error)),
             Err(undone) => Err(undone.into()),
         }
     }

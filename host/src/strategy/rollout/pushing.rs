@@ -69,17 +69,14 @@ impl Rollout {
             stored.desired.live.digest == placed.digest && !stored.desired.retired
         };
         let grants = match stored {
-            Some(stored) if !component.from_folder || is_live(stored) => {
-                stored.desired.grants.clone()
-            }
+            Some(stored) if !component.from_folder => stored.desired.grants.clone(),
             _ => self.section_of(version, stored).await?,
         };
+        if let Some(stored) = stored.filter(|stored| component.from_folder && is_live(stored)) {
+            return self.note_file(turn, version, stored, placed, by).await;
+        }
         let wish = |operation: &str| -> Result<Desired, desired::Refusal> {
             let mut next = match (stored, component.share) {
-                // The file is what another way in has made live: it is only noted.
-                (Some(stored), None) if component.from_folder && is_live(stored) => {
-                    stored.desired.clone()
-                }
                 (None, None) => Desired::first(operation.to_owned(), placed.clone()),
                 (None, Some(_)) => return Err(desired::Refusal::NothingLive),
                 (Some(stored), None) => stored.desired.swap(placed.clone())?,
@@ -117,6 +114,31 @@ impl Rollout {
         outcome.steps.splice(0..0, steps);
         outcome.probe = probe;
         Ok(outcome)
+    }
+
+    /// Notes that the folder has what another way in has made live, and leaves alone what runs.
+    async fn note_file(
+        &self,
+        turn: &mut Turn,
+        version: &Version,
+        stored: &Stored,
+        placed: Placed,
+        by: &str,
+    ) -> Result<Outcome, Undone> {
+        let mut audit = self.line(version, Action::Push, by, json!({ "noted": true }));
+        audit.to = Some(placed.digest.revision());
+        let change = Change {
+            version: version.clone(),
+            after: stored.epoch,
+            desired: Desired {
+                folder: Some(placed.digest),
+                ..stored.desired.clone()
+            },
+            component: None,
+            audit,
+        };
+        self.commit(turn, Some(stored), change, Action::Push, None, None)
+            .await
     }
 
     /// The grants that a component of the folder comes with, or one of a version that nobody knows yet: those beside it, or without a file what the version has.
