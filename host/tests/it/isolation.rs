@@ -39,7 +39,7 @@ const DEADLINE: Option<&str> = Some("DeadlineExceededException");
 const BUDGET: Option<&str> = Some("BudgetExceededException");
 const STRATEGY: Option<&str> = Some("StrategyException");
 
-const CASES: [Case; 41] = [
+const CASES: [Case; 42] = [
     case(0, "201", "completed", None, 1),
     case(1, BROKEN, "trapped", TRAP, 0),
     case(2, BROKEN, "trapped", TRAP, 0),
@@ -83,8 +83,9 @@ const CASES: [Case; 41] = [
     case(37, BROKEN, "failed", STRATEGY, 0),
     case(38, BROKEN, "failed", STRATEGY, 0),
     case(39, BROKEN, "trapped", TRAP, 0),
-    // The number of no misdeed.
     case(40, BROKEN, "failed", STRATEGY, 0),
+    // The number of no misdeed.
+    case(41, BROKEN, "failed", STRATEGY, 0),
 ];
 
 /// How often the faulty strategy's purchases ended so.

@@ -49,6 +49,7 @@
 //! | 37 | places its order under a token that no lock gave, and commits, in one step | the failure |
 //! | 38 | places its order, then places it once more and commits, in one step | the failure |
 //! | 39 | makes transactions without end and keeps them all | trap when handles are refused |
+//! | 40 | reads the sale with its row locked, then places the order and commits | what `find-sale` answered, else the true answer |
 //!
 //! Misdeeds of a settlement (`poison`): the purchase of such a user submits the request and behaves; its record is what harms.
 //!

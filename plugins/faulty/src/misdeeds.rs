@@ -28,7 +28,7 @@ pub fn commit(misdeed: u64, request: &Request) -> Answer {
         9 => Ok(Outcome::Accepted(invented_ticket())),
         10 => leak_the_transaction(request),
         11 => leak_the_lock(request),
-        12..=15 => with_the_row_locked(misdeed, request),
+        12..=15 | 40 => with_the_row_locked(misdeed, request),
         16..=20 => with_the_order_placed(misdeed, request),
         21 => place_a_hundred_times(request),
         22 => place_and_commit_twice(request),
@@ -146,6 +146,12 @@ fn with_the_row_locked(misdeed: u64, request: &Request) -> Answer {
             Err(Failure::Other(format!("waited in a transaction, had: {}", lock.token())).into())
         }
         14 => submit(request),
+        40 => {
+            db::find_sale(request.sale_id)?;
+            let order = transaction.place_order(request.handle, None)?;
+            Transaction::commit(transaction)?;
+            Ok(Outcome::Completed(order))
+        }
         _ => {
             let sale = Transaction::new().lock_sale(request.sale_id)?;
             Err(Failure::Other(format!("opened a second transaction, saw: {sale:?}")).into())
