@@ -20,6 +20,7 @@ impl bindings::timesale::strategy::types::Host for CallState {}
 pub use self::{
     conduct::Conduct,
     hangup::Hangup,
+    memory::TABLE_ELEMENTS_MAX,
     state::{CallEnd, CallState, Effect, Operation, Task},
 };
 

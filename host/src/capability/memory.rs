@@ -12,8 +12,8 @@ pub struct MemoryBound {
     pub refused: bool,
 }
 
-/// Entries that a guest's tables may hold; a component of some 100 KB has a few hundred.
-const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Entries that each of a guest's tables may hold; a component of some 100 KB has a few hundred.
+pub const TABLE_ELEMENTS_MAX: usize = 20_000;
 
 impl ResourceLimiter for MemoryBound {
     fn memory_growing(

@@ -10,7 +10,7 @@ use super::{
     App, Path, Query,
     error::{Code, Problem, ProblemBody},
 };
-use crate::domain::{Decision, RequestId};
+use crate::domain::{Decision, Refusal, RequestId};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(result))
@@ -102,7 +102,7 @@ async fn result(
         Some(decision) => Ok(Reply(final_result(request, decision))),
         None => {
             let mut lost = ResultReply::is(request, ResultStatus::Fail);
-            lost.reason = Some("STRATEGY_FAILED");
+            lost.reason = Some(Refusal::StrategyFailed.code());
             Ok(Reply(lost))
         }
     }

@@ -24,7 +24,7 @@ use wasmtime::{
 use super::{compiler::Compiler, pipeline::Step};
 use crate::{
     backend::System,
-    capability::{self, CallState, bindings::StrategyPre},
+    capability::{self, CallState, TABLE_ELEMENTS_MAX, bindings::StrategyPre},
     config::{
         CONTRACT_VERSION, Limits,
         grants::{self, Capability},
@@ -124,7 +124,7 @@ pub enum Refused {
     #[error("it imports `{0}`, and the operator's {file} does not grant it", file = grants::FILE_NAME)]
     NotGranted(&'static str),
     /// A component of another world.
-    #[error("it is not a component of world timesale:strategy/strategy@0.1.1: {0}")]
+    #[error("it is not a component of world timesale:strategy/strategy@{CONTRACT_VERSION}: {0}")]
     OtherWorld(String),
     /// It cannot be compiled within the engine's bounds.
     #[error("it does not compile: {0}")]
@@ -161,6 +161,7 @@ impl Engine {
             .max_memories_per_component(MEMORIES_MAX)
             .max_tables_per_component(TABLES_MAX)
             .max_memory_size(limits.memory_max_bytes)
+            .table_elements(TABLE_ELEMENTS_MAX)
             .linear_memory_keep_resident(MEMORY_RESIDENT_BYTES)
             .table_keep_resident(TABLE_RESIDENT_BYTES);
         let mut config = config(compiler.as_ref().map(Compiler::cache))?;
