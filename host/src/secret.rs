@@ -94,7 +94,9 @@ pub struct Token(String);
 impl Token {
     fn parse(text: &str) -> Option<Self> {
         let token = text.trim();
-        (!token.is_empty()).then(|| Self(token.to_owned()))
+        // Others cannot be shown in a header.
+        let can_be_shown = !token.is_empty() && token.bytes().all(|it| matches!(it, b' '..=b'~'));
+        can_be_shown.then(|| Self(token.to_owned()))
     }
 
     /// Whether `shown` is the token; takes as long for a near miss as for a far one.
@@ -110,11 +112,11 @@ pub fn token(
     file: Option<&Path>,
 ) -> anyhow::Result<Option<Arc<Secret<Token>>>> {
     let secret = match (value, file) {
-        (Some(value), _) => Secret::from_text(&value.0, Token::parse)
-            .with_context(|| format!("{name} is set and blank"))?,
-        (None, Some(file)) => {
-            Secret::from_file(file, Token::parse).with_context(|| format!("{name}_FILE"))?
-        }
+        (Some(value), _) => Secret::from_text(&value.0, Token::parse).with_context(|| {
+            format!("{name} is set, and no token: one line of ASCII characters")
+        })?,
+        (None, Some(file)) => Secret::from_file(file, Token::parse)
+            .with_context(|| format!("{name}_FILE needs a token, one line of ASCII characters"))?,
         (None, None) => return Ok(None),
     };
     Ok(Some(Arc::new(secret)))

@@ -43,6 +43,7 @@ const UPLOAD_MAX: Duration = Duration::from_secs(30);
 const AUDIT_SHOWN: (u32, u32) = (100, 1_000);
 /// Who asks for a change, as the audit will name them.
 const OPERATOR: HeaderName = HeaderName::from_static("operator");
+const OPERATOR_MAX_CHARS: usize = 64;
 
 pub(super) fn routes(app: &App) -> Router<App> {
     Router::new()
@@ -176,7 +177,8 @@ async fn push(
     if announced.is_some_and(|length| length > COMPONENT_MAX_BYTES) {
         return Err(too_large());
     }
-    let turn = app.rollout.turn(&version).await?;
+    let by = operator(&headers)?;
+    let under_way = app.rollout.upload(&version).await?;
     let bytes = tokio::time::timeout(UPLOAD_MAX, upload(&app, body))
         .await
         .map_err(|_| {
@@ -185,12 +187,13 @@ async fn push(
                 format!("the component did not come in {UPLOAD_MAX:?}"),
             )
         })??;
+    let turn = app.rollout.turn(&version).await?;
+    drop(under_way);
     let component = Component {
         bytes,
         share,
         from_folder: false,
     };
-    let by = operator(&headers);
     let rollout = app.rollout.clone();
     in_a_task_of_its_own(&app, async move {
         rollout.push(turn, &version, component, &by).await
@@ -233,8 +236,8 @@ async fn change(
     // A name that nobody knows gets no turn, which would be kept.
     let version = Version::parse(v).filter(|version| app.rollout.knows(version));
     let version = version.ok_or_else(|| no_strategy(v))?;
+    let by = operator(headers)?;
     let turn = app.rollout.turn(&version).await?;
-    let by = operator(headers);
     let rollout = app.rollout.clone();
     in_a_task_of_its_own(app, async move {
         rollout.act(turn, &version, action, &by).await
@@ -301,11 +304,16 @@ fn too_large() -> Problem {
 }
 
 /// Who asks: what the header says, for the token is the same for all.
-fn operator(headers: &HeaderMap) -> String {
-    let named = headers.get(OPERATOR).and_then(|name| name.to_str().ok());
-    let named = named.map(str::trim);
-    let named = named.filter(|name| (1..=64).contains(&name.len()));
-    named.unwrap_or("an operator").to_owned()
+fn operator(headers: &HeaderMap) -> Result<String, Problem> {
+    let name = headers.get(OPERATOR).map_or(&[][..], HeaderValue::as_bytes);
+    let name = str::from_utf8(name).map(str::trim);
+    match name {
+        Ok("") => Ok("an operator".to_owned()),
+        Ok(name) if name.chars().count() <= OPERATOR_MAX_CHARS => Ok(name.to_owned()),
+        _ => Err(Problem::malformed(format!(
+            "Operator: at most {OPERATOR_MAX_CHARS} characters of UTF-8"
+        ))),
+    }
 }
 
 /// Which lines of the audit.

@@ -19,7 +19,7 @@ pub use self::{
 };
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -48,6 +48,7 @@ pub struct Rollout {
     pipeline: Pipeline,
     watch: Duration,
     followed: Mutex<BTreeMap<Version, Arc<tokio::sync::Mutex<Followed>>>>,
+    uploads: Mutex<BTreeSet<Version>>,
     folder: tokio::sync::Mutex<Folder>,
     /// The file of grants beside the components, which need not be there.
     grants_file: PathBuf,
@@ -77,6 +78,7 @@ impl Rollout {
             host,
             watch: options.watch,
             followed: Mutex::default(),
+            uploads: Mutex::default(),
             grants_file: options.folder.join(FILE_NAME),
             folder: tokio::sync::Mutex::new(Folder::new(options.folder)),
             coming_back: AtomicBool::new(true),

@@ -3,7 +3,6 @@
 use std::fs;
 
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -63,6 +62,13 @@ async fn a_token_in_a_file_is_asked_for_and_a_new_one_takes_its_place() {
         with_token(&host, Some("first")).await,
         refusal(422, "REFUSED")
     );
+    // What nobody could show takes nobody's place.
+    fs::write(&file, "two\nlines").unwrap();
+    host.logged("holds no usable secret").await;
+    assert_eq!(
+        with_token(&host, Some("first")).await,
+        refusal(422, "REFUSED")
+    );
     fs::write(&file, "second").unwrap();
     eventually(
         "the old token is worth nothing",
@@ -78,11 +84,11 @@ async fn a_token_in_a_file_is_asked_for_and_a_new_one_takes_its_place() {
     );
 }
 
-/// Begins an upload by hand: its head, and no more than is asked for here.
+/// Begins an upload by hand: its head, and no more than is asked for here; the host says where it wants the rest.
 async fn begin_upload(host: &Host, length: u64, sent: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(host.management_address()).await.unwrap();
     let head = format!(
-        "PUT /admin/strategies/v1 HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n"
+        "PUT /admin/strategies/v1 HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\nexpect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(sent).await.unwrap();
@@ -130,28 +136,24 @@ async fn an_upload_of_a_gigabyte_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_second_change_is_refused_while_one_is_under_way_and_a_slow_one_is_ended() {
+async fn a_second_upload_is_refused_while_one_is_under_way_and_a_slow_one_is_ended() {
     let host = Setup::new().with_operator().start().await;
-    let mut slow = begin_upload(&host, 1_000, b"\0asm").await;
-    // Of a version that is being changed a host cannot say what it will run.
-    eventually("the upload has the turn", async || {
-        match &host.shown("v1").await["hosts"][0]["runs"] {
-            Value::Null => Ok(()),
-            runs => Err(runs.clone()),
-        }
-    })
-    .await;
-    let busy = host.act("v1", "disable").await;
-    assert_eq!(busy.problem().code, "IN_PROGRESS");
+    let mut slow = begin_upload(&host, 1_000, &[]).await;
+    assert_eq!(status_line(&mut slow).await, "HTTP/1.1 100 Continue");
+    let second = host.push("v1", "", build("v1", 1)).await;
+    assert_eq!(second.problem().code, "IN_PROGRESS");
     // Another version is free.
     host.push_well("v9", "", build("v9", 1)).await;
+    // A slow line does not keep anybody from switching the version off.
+    host.act_well("v1", "disable").await;
+    host.act_well("v1", "enable").await;
     let answer = status_line(&mut slow).await;
     assert_eq!(answer, "HTTP/1.1 408 Request Timeout");
     host.push_well("v1", "", build("v1", 1)).await;
-    // One that hangs up gives its turn back, too.
+    // One that hangs up leaves the way free, too.
     drop(begin_upload(&host, 1_000, b"\0asm").await);
-    eventually("the turn is free", async || {
-        let reply = host.act("v1", "disable").await;
+    eventually("the next upload is taken", async || {
+        let reply = host.push("v1", "", build("v1", 2)).await;
         if reply.status == 200 {
             Ok(())
         } else {

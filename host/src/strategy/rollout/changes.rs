@@ -4,7 +4,8 @@
 //! One change of a version at a time, on this host by a lock and among hosts by the epoch.
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -40,7 +41,38 @@ impl Turn {
     }
 }
 
+/// An upload for a version under way.
+pub struct Upload<'a> {
+    rollout: &'a Rollout,
+    version: Version,
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        self.rollout.uploads().remove(&self.version);
+    }
+}
+
 impl Rollout {
+    /// Begins an upload, one for each version at a time; fails where one is under way, or a change.
+    ///
+    /// It has no turn: a slow line does not keep operators from switching a version off, nor the host from following the others.
+    pub async fn upload(&self, version: &Version) -> Result<Upload<'_>, Undone> {
+        drop(self.turn(version).await?);
+        if self.uploads().insert(version.clone()) {
+            Ok(Upload {
+                rollout: self,
+                version: version.clone(),
+            })
+        } else {
+            Err(Undone::Busy)
+        }
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, BTreeSet<Version>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the turn to change a version; fails where another change has it.
     pub async fn turn(&self, version: &Version) -> Result<Turn, Undone> {
         Turn::of(self.followed(version)).await
