@@ -5,9 +5,12 @@
 
 pub mod grants;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{bench, domain::Version, plugin::PluginCommand, strategy::compiler::Compile};
 
@@ -182,7 +185,51 @@ impl Config {
     }
 }
 
-fn version(text: &str) -> Result<Version, &'static str> {
+impl Cli {
+    /// Reads the command line and the environment; ends the process with what is wrong, and where it stands.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            match variable_of(&error) {
+                Some(variable) => {
+                    let named = format!("error: {variable}: ");
+                    eprint!("{}", error.to_string().replacen("error: ", &named, 1));
+                }
+                // Where even this cannot be written there is nobody to tell.
+                None => drop(error.print()),
+            }
+            std::process::exit(error.exit_code())
+        })
+    }
+}
+
+/// The variable of the environment that holds what is wrong, if it is not on the command line.
+fn variable_of(error: &clap::Error) -> Option<String> {
+    let mut command = Cli::command();
+    command.build();
+    let subcommands = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments);
+    let mut all = command.get_arguments().chain(subcommands);
+    let value = |arg: &clap::Arg| std::env::var_os(arg.get_env()?);
+    let arg = if error.kind() == ErrorKind::InvalidUtf8 {
+        all.find(|arg| value(arg).is_some_and(|value| value.to_str().is_none()))?
+    } else {
+        let ContextValue::String(named) = error.get(ContextKind::InvalidArg)? else {
+            return None;
+        };
+        let arg = all.find(|arg| value(arg).is_some() && arg.to_string() == *named)?;
+        let flag = format!("--{}", arg.get_long()?);
+        let is_given = |word: OsString| word.to_string_lossy().split('=').next() == Some(&*flag);
+        if std::env::args_os().any(is_given) {
+            return None;
+        }
+        arg
+    };
+    Some(arg.get_env()?.to_string_lossy().into_owned())
+}
+
+/// Reads a version that is given by an operator.
+pub fn version(text: &str) -> Result<Version, &'static str> {
     Version::parse(text).ok_or("a version has the form [a-z][a-z0-9-]{0,31}")
 }
 

@@ -3,23 +3,39 @@
 use std::{
     io::{self, IsTerminal as _},
     process::ExitCode,
+    time::Duration,
 };
 
-use clap::Parser as _;
 use timesale::{
     app, bench,
     config::{Cli, Command, Config},
     plugin::{self, PluginCommand},
     strategy::compiler::{self, Compile},
 };
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// What a command ends with that is refused; whoever could not even check ends with 2.
 const REFUSED: u8 = 1;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// How long what runs on threads of its own may keep a process from ending that has done its work.
+const THREADS_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = Cli::read();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("timesale cannot start its threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(THREADS_WAIT);
+    code
+}
+
+async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Some(Command::Serve(config)) => serve(config).await,
         None => serve(cli.config).await,

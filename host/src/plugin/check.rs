@@ -22,7 +22,7 @@ use crate::{
         Means,
         engine::{Engine, Refused},
         probe::{Finding, Pace, Report, Scratch, probe},
-        registry::{COMPONENT_MAX_BYTES, NO_VERSION, version_of},
+        registry::{NO_VERSION, read_component, version_of},
         revision::Revision,
     },
 };
@@ -112,6 +112,12 @@ async fn steps(check: &Check, means: &Means) -> anyhow::Result<Checked> {
         }
         None => None,
     };
+    // One that is not there is not refused.
+    let file = &check.file;
+    let shown = file.display();
+    tokio::fs::metadata(file)
+        .await
+        .with_context(|| format!("cannot read {shown}"))?;
     let mut checked = Checked::default();
     let granted = match &check.grants {
         Some(file) => tokio::fs::read_to_string(file)
@@ -168,15 +174,7 @@ async fn load(
 
 async fn read(file: &Path) -> anyhow::Result<(Version, Vec<u8>)> {
     let version = version_of(file).context(NO_VERSION)?;
-    let unreadable = || format!("cannot read {}", file.display());
-    let size = tokio::fs::metadata(file).await.with_context(unreadable)?;
-    let size = size.len();
-    anyhow::ensure!(
-        size <= COMPONENT_MAX_BYTES,
-        "it has {size} bytes, and a component may have {COMPONENT_MAX_BYTES}"
-    );
-    let bytes = tokio::fs::read(file).await.with_context(unreadable)?;
-    Ok((version, bytes))
+    Ok((version, read_component(file).await?))
 }
 
 /// The step that refuses so, and where to read on.

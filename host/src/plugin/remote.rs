@@ -9,7 +9,11 @@ use clap::{Args, Subcommand};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::{config::Hidden, domain::Version};
+use crate::{
+    config::{self, Hidden},
+    domain::Version,
+    strategy::registry::{read_component, version_of},
+};
 
 /// What a running host is asked.
 #[derive(Debug, Subcommand)]
@@ -19,8 +23,8 @@ pub enum RemoteCommand {
         /// The component, `<version>.wasm`.
         file: PathBuf,
         /// The version, where the file is not named by it.
-        #[arg(long)]
-        version: Option<String>,
+        #[arg(long, value_parser = config::version)]
+        version: Option<Version>,
         /// The host.
         #[command(flatten)]
         remote: Remote,
@@ -33,8 +37,8 @@ pub enum RemoteCommand {
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=99), default_value_t = 10)]
         share: u8,
         /// The version, where the file is not named by it.
-        #[arg(long)]
-        version: Option<String>,
+        #[arg(long, value_parser = config::version)]
+        version: Option<Version>,
         /// The host.
         #[command(flatten)]
         remote: Remote,
@@ -53,7 +57,8 @@ pub enum RemoteCommand {
 #[derive(Debug, Args)]
 pub struct Named {
     /// The version.
-    pub version: String,
+    #[arg(value_parser = config::version)]
+    pub version: Version,
     /// The host.
     #[command(flatten)]
     pub remote: Remote,
@@ -89,13 +94,13 @@ impl RemoteCommand {
                 file,
                 version,
                 remote,
-            } => push(remote, file, version.as_deref(), None).await,
+            } => push(remote, file, version.as_ref(), None).await,
             Self::Canary {
                 file,
                 share,
                 version,
                 remote,
-            } => push(remote, file, version.as_deref(), Some(*share)).await,
+            } => push(remote, file, version.as_ref(), Some(*share)).await,
             Self::Promote(named) => act(named, "promote").await,
             Self::Abort(named) => act(named, "abort").await,
             Self::Rollback(named) => act(named, "rollback").await,
@@ -131,17 +136,12 @@ impl Remote {
 async fn push(
     remote: &Remote,
     file: &std::path::Path,
-    version: Option<&str>,
+    version: Option<&Version>,
     share: Option<u8>,
 ) -> anyhow::Result<String> {
-    let stem = file.file_stem().and_then(|stem| stem.to_str());
-    let version = version
-        .or(stem)
-        .and_then(Version::parse)
-        .context("the name of the file is no version: give --version")?;
-    let bytes = tokio::fs::read(file)
-        .await
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    let version = version.cloned().or_else(|| version_of(file));
+    let version = version.context("the name of the file is no version: give --version")?;
+    let bytes = read_component(file).await?;
     let query = share.map_or_else(String::new, |share| format!("?share={share}"));
     let path = format!("/strategies/{version}{query}");
     let answer = answered(remote.request(Method::PUT, &path)?.body(bytes)).await?;

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
 use super::Strategy;
@@ -64,6 +65,20 @@ impl Registry {
         self.strategies.store(Arc::new(strategies));
         Ok(strategy)
     }
+}
+
+/// Reads a component; fails where the file cannot be read, is no regular file or has too many bytes.
+pub async fn read_component(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let unreadable = || format!("cannot read {}", file.display());
+    let metadata = tokio::fs::metadata(file).await.with_context(unreadable)?;
+    // A pipe would be waited for, and a device never ends.
+    anyhow::ensure!(metadata.is_file(), "it is no regular file");
+    let size = metadata.len();
+    anyhow::ensure!(
+        size <= COMPONENT_MAX_BYTES,
+        "it has {size} bytes, and a component may have {COMPONENT_MAX_BYTES}"
+    );
+    tokio::fs::read(file).await.with_context(unreadable)
 }
 
 /// The version that a file holds, which is its name.

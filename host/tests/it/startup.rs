@@ -1,6 +1,6 @@
 //! Starting: a fault of the configuration stops the host before it listens, a bad plugin never does.
 
-use std::{fs, net::TcpListener};
+use std::{fs, net::TcpListener, process::Command};
 
 use super::support::{Host, Setup, VERSIONS, process::Process, setup::Failure, staged, within};
 
@@ -23,14 +23,22 @@ pub async fn assert_refused(setup: &Setup, says: &[&str]) -> Failure {
 async fn a_limit_that_makes_no_sense_is_refused_by_its_name() {
     let setup = Setup::new();
     for (name, value, says) in [
-        ("TIMESALE_CALLS_MAX", "many", &["--calls-max", "many"][..]),
+        (
+            "TIMESALE_CALLS_MAX",
+            "many",
+            &["TIMESALE_CALLS_MAX", "--calls-max", "many"][..],
+        ),
         (
             "TIMESALE_CALLS_MAX",
             "1001",
             &["TIMESALE_CALLS_MAX", "1001"],
         ),
         ("TIMESALE_MAX_QUANTITY", "0", &["TIMESALE_MAX_QUANTITY"]),
-        ("TIMESALE_MAX_QUANTITY", "-1", &["--max-quantity", "-1"]),
+        (
+            "TIMESALE_MAX_QUANTITY",
+            "-1",
+            &["TIMESALE_MAX_QUANTITY", "--max-quantity", "-1"],
+        ),
         (
             "TIMESALE_LOCK_WAIT_MS",
             "60000",
@@ -51,13 +59,19 @@ async fn a_limit_that_makes_no_sense_is_refused_by_its_name() {
             "1",
             &["TIMESALE_MEMORY_MAX_BYTES"],
         ),
-        ("TIMESALE_LISTEN", "everywhere", &["--listen", "everywhere"]),
+        (
+            "TIMESALE_LISTEN",
+            "everywhere",
+            &["TIMESALE_LISTEN", "--listen", "everywhere"],
+        ),
         (
             "TIMESALE_TICKET_KEY",
             "short",
             &["TIMESALE_TICKET_KEY", "16 bytes"],
         ),
         ("TIMESALE_SELLER_TOKEN", " ", &["TIMESALE_SELLER_TOKEN"]),
+        // Nobody could show it.
+        ("TIMESALE_SELLER_TOKEN", "a\nb", &["TIMESALE_SELLER_TOKEN"]),
         (
             "TIMESALE_SELLER_TOKEN_FILE",
             "/nowhere",
@@ -101,6 +115,10 @@ async fn a_bad_component_is_refused_with_its_reason_and_the_others_serve() {
             (import "wasi:clocks/monotonic-clock@0.2.0"
                 (instance (export "now" (func (result u64))))))"#,
     );
+    // It would be waited for without an end.
+    let pipe = folder.join("pipe.wasm");
+    let made = Command::new("mkfifo").arg(pipe).status();
+    assert!(made.unwrap().success());
     let bad: [(&str, Vec<u8>, &[&str]); 7] = [
         (
             "text",
@@ -131,10 +149,12 @@ async fn a_bad_component_is_refused_with_its_reason_and_the_others_serve() {
     }
 
     let host = setup.start().await;
-    for (name, _, says) in &bad {
+    let pipe: &[&str] = &["no regular file"];
+    let refused = bad.iter().map(|(name, _, says)| (*name, *says));
+    for (name, says) in refused.chain([("pipe", pipe)]) {
         let refusal = host.logged(&format!("/{name}.wasm")).await;
         assert!(refusal.contains("refused: "), "{refusal}");
-        for text in *says {
+        for text in says {
             assert!(refusal.contains(text), "no {text:?} in {refusal}");
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     config::grants::FILE_NAME,
     desired::{Digest, Refusal},
     domain::Version,
-    strategy::registry::{COMPONENT_MAX_BYTES, NO_VERSION, version_of},
+    strategy::registry::{NO_VERSION, read_component, version_of},
 };
 
 /// The folder, and what was seen in it.
@@ -179,12 +179,7 @@ impl Rollout {
     /// Pushes a component unless it was the last one seen.
     async fn take_file(&self, file: &Path) -> anyhow::Result<State> {
         let version = version_of(file).context(NO_VERSION)?;
-        let size = tokio::fs::metadata(file).await?.len();
-        anyhow::ensure!(
-            size <= COMPONENT_MAX_BYTES,
-            "it has {size} bytes, and a component may have {COMPONENT_MAX_BYTES}"
-        );
-        let bytes = tokio::fs::read(file).await?;
+        let bytes = read_component(file).await?;
         let Ok(turn) = self.turn_now(&version) else {
             return Ok(State::Waiting);
         };

@@ -24,6 +24,10 @@ use crate::{
 impl Rollout {
     /// What this host's folder grants; none where it has no such file.
     pub(super) async fn granted_here(&self) -> anyhow::Result<Option<File>> {
+        let file = tokio::fs::metadata(&self.grants_file).await;
+        if file.is_ok_and(|file| !file.is_file()) {
+            anyhow::bail!("{} is no regular file", self.grants_file.display());
+        }
         match tokio::fs::read_to_string(&self.grants_file).await {
             Ok(text) => File::parse(&text).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
