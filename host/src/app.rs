@@ -33,6 +33,7 @@ use crate::{
         engine::Engine,
         registry::Registry,
         rollout::{Rollout, RolloutOptions},
+        slots::Selling,
     },
     telemetry::Telemetry,
 };
@@ -279,7 +280,8 @@ fn greet(
         "timesale is watched at http://{}/actuator/health and /actuator/prometheus",
         management.local_addr()?
     );
-    let strategies = registry.all();
+    let mut strategies = registry.all();
+    strategies.retain(|strategy| strategy.slots().selling != Selling::Retired);
     for strategy in &strategies {
         println!(
             "  {}  {}  revision {}",

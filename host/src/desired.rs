@@ -202,6 +202,9 @@ impl Desired {
 
     /// Switches the version off or on.
     pub fn enable(&self, enabled: bool) -> Result<Self, Refusal> {
+        if self.retired {
+            return Err(Refusal::Retired);
+        }
         Ok(Self {
             enabled,
             ..self.clone()
@@ -410,6 +413,7 @@ mod tests {
     fn a_version_that_was_removed_comes_back_with_a_push_alone() {
         let retired = with_live("a").retire().unwrap();
         assert_eq!(retired.canary(placed("b"), 10), Err(Refusal::Retired));
+        assert_eq!(retired.enable(false), Err(Refusal::Retired));
         let back = retired.swap(placed("a")).unwrap();
         assert!(!back.retired);
         // Nothing of before is there to be watched against.
