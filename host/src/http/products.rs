@@ -30,10 +30,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[derive(Deserialize, utoipa::ToSchema)]
 struct ProductBody {
     /// Not blank.
-    #[schema(example = "Keyboard")]
+    #[schema(example = "Keyboard", min_length = 1, max_length = 200)]
     name: String,
     /// Above 0, in the shop's smallest unit.
-    #[schema(example = 100_000)]
+    #[schema(example = 100_000, minimum = 1)]
     #[serde(deserialize_with = "body::whole")]
     price: i64,
     /// Free text.
@@ -139,7 +139,9 @@ impl From<Order> for OrderReply {
     (status = 201, body = ProductReply),
     (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     (status = 401, description = "The sellers' token is set and not shown", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 413, body = ProblemBody, content_type = "application/problem+json"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 504, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn create(
     State(app): State<App>,
@@ -164,6 +166,7 @@ async fn list(State(app): State<App>) -> Result<Reply<Vec<ProductReply>>, Proble
 /// Reads a product.
 #[utoipa::path(get, path = "/api/v1/products/{id}", tag = "products", params(("id" = i64, Path)), responses(
     (status = 200, body = ProductReply),
+    (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn find(State(app): State<App>, Path(id): Path<i64>) -> Result<Reply<ProductReply>, Problem> {
@@ -176,6 +179,7 @@ async fn find(State(app): State<App>, Path(id): Path<i64>) -> Result<Reply<Produ
 /// Reads an order.
 #[utoipa::path(get, path = "/api/v1/orders/{id}", tag = "orders", params(("id" = i64, Path)), responses(
     (status = 200, body = OrderReply),
+    (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn find_order(

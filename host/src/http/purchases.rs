@@ -47,11 +47,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[serde(rename_all = "camelCase")]
 struct PurchaseBody {
     /// The buyer, above 0.
-    #[schema(example = 42)]
+    #[schema(example = 42, minimum = 1)]
     #[serde(deserialize_with = "body::whole")]
     user_id: i64,
     /// Pieces, from 1 to the host's maximum.
-    #[schema(example = 1)]
+    #[schema(example = 1, minimum = 1)]
     #[serde(deserialize_with = "body::whole")]
     quantity: u32,
 }
@@ -93,11 +93,22 @@ struct AcceptedReply {
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same key of the same user has one effect"),
     ),
     responses(
-        (status = 201, description = "The order is committed", body = OrderedReply),
-        (status = 202, description = "The request is durable and is settled later: ask at Location", body = AcceptedReply),
+        (status = 201, description = "The order is committed", body = OrderedReply, headers(
+            ("Strategy-Version" = String, description = "The version that sold"),
+            ("Strategy-Revision" = String, description = "Its component: the first 12 hexadecimal digits of its SHA-256"),
+            ("Idempotency-Replayed" = bool, description = "true where this repeats the first reply to the key"),
+        )),
+        (status = 202, description = "The request is durable and is settled later: ask at Location", body = AcceptedReply, headers(
+            ("Location" = String, description = "Where its result is"),
+            ("Retry-After" = u64, description = "Seconds after which to ask"),
+            ("Strategy-Version" = String, description = "The version that accepted"),
+            ("Strategy-Revision" = String, description = "Its component: the first 12 hexadecimal digits of its SHA-256"),
+            ("Idempotency-Replayed" = bool, description = "true where this repeats the first reply to the key"),
+        )),
         (status = 400, body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "SOLD_OUT, NOT_OPEN, LIMIT_EXCEEDED, REJECTED or IN_PROGRESS", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "KEY_REUSED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 500, description = "STRATEGY_FAILED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "BUSY, OVERLOADED or BACKEND_UNAVAILABLE, with a Retry-After that says when to ask again; or DISABLED", body = ProblemBody, content_type = "application/problem+json"),

@@ -75,6 +75,7 @@ struct ResultQuery {
     ),
     responses(
         (status = 200, body = ResultReply),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "Unknown or forged", body = ProblemBody, content_type = "application/problem+json"),
     ))]
 async fn result(

@@ -33,15 +33,15 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[serde(rename_all = "camelCase")]
 struct SaleBody {
     /// The product to sell.
-    #[schema(example = 1)]
+    #[schema(example = 1, minimum = 1)]
     #[serde(deserialize_with = "body::whole")]
     product_id: i64,
     /// Pieces, above 0.
-    #[schema(example = 100)]
+    #[schema(example = 100, minimum = 1, maximum = 1_000_000_000)]
     #[serde(deserialize_with = "body::whole")]
     quantity: i64,
     /// Price of one piece, above 0, in the shop's smallest unit.
-    #[schema(example = 50_000)]
+    #[schema(example = 50_000, minimum = 1)]
     #[serde(deserialize_with = "body::whole")]
     discount_price: i64,
     /// First moment of the window: RFC 3339 with an offset.
@@ -51,6 +51,7 @@ struct SaleBody {
     #[serde(deserialize_with = "body::moment")]
     end_at: Timestamp,
     /// Pieces that one user may buy; unlimited where absent.
+    #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "body::whole_or_null")]
     limit_per_user: Option<u32>,
 }
@@ -183,6 +184,7 @@ struct ListQuery {
     #[serde(default)]
     page: u32,
     /// Sales on a page, 1 to 200; 20 where absent.
+    #[param(minimum = 1, maximum = 200)]
     size: Option<u32>,
     /// id, startAt, endAt, discountPrice, remainingQuantity or createdAt, and `,asc` or `,desc`.
     sort: Option<String>,
@@ -253,6 +255,8 @@ fn sort_named(name: &str) -> Result<(SaleSort, bool), Problem> {
     (status = 401, description = "The sellers' token is set and not shown", body = ProblemBody, content_type = "application/problem+json"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json"),
     (status = 404, description = "No such version or product", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 413, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 504, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn create(
     State(app): State<App>,
@@ -275,6 +279,7 @@ async fn create(
 #[utoipa::path(get, path = "/api/{v}/time-sales/{id}", tag = "time sales",
     params(("v" = String, Path, example = "v1"), ("id" = i64, Path)), responses(
     (status = 200, body = SaleReply),
+    (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn find(
@@ -291,6 +296,7 @@ async fn find(
 #[utoipa::path(get, path = "/api/{v}/time-sales", tag = "time sales",
     params(("v" = String, Path, example = "v1"), ListQuery), responses(
     (status = 200, body = PageReply),
+    (status = 404, description = "No such version", body = ProblemBody, content_type = "application/problem+json"),
     (status = 400, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn list(
