@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine as WasmEngine, Instance, InstanceAllocationStrategy, Module,
+    Cache, CacheConfig, Config, Engine as WasmEngine, Func, InstanceAllocationStrategy,
     PoolingAllocationConfig, Store,
     component::{Component, ComponentExportIndex, Linker},
 };
@@ -51,8 +51,6 @@ const MEMORY_RESIDENT_BYTES: usize = 128 << 10;
 const TABLE_RESIDENT_BYTES: usize = 8 << 10;
 /// How long workers wait for each other before they first use the pool.
 const SPREAD_WAIT: Duration = Duration::from_millis(100);
-/// A module of one memory, `(module (memory 1))`.
-const ONE_MEMORY: [u8; 13] = *b"\0asm\x01\0\0\0\x05\x03\x01\0\x01";
 /// What every import of a strategy begins with.
 const CONTRACT: &str = "timesale:strategy/";
 
@@ -198,23 +196,23 @@ impl Engine {
     /// Where other threads come in between, two workers may be of one part: they wait for each other's locks, and take memories that the other has just cleared.
     /// Workers that are kept from it for long go without; nothing but speed hangs on it.
     pub async fn spread(&self) -> anyhow::Result<()> {
-        let module = Module::new(&self.wasm, ONE_MEMORY)
-            .map_err(|error| anyhow::anyhow!(one_line(&error)))
-            .context("cannot compile a module of one memory")?;
         let workers = Handle::current().metrics().num_workers();
         let here = Arc::new((Mutex::new(0), Condvar::new()));
         let mut tasks = JoinSet::new();
         for _ in 0..workers {
-            let (module, here) = (module.clone(), Arc::clone(&here));
+            let (mut store, here) = (Store::new(&self.wasm, ()), Arc::clone(&here));
             tasks.spawn(async move {
-                let (count, all) = &*here;
-                let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
-                *count += 1;
-                all.notify_all();
-                // A task that waits here holds its worker, so each worker gets one.
-                drop(all.wait_timeout_while(count, SPREAD_WAIT, |count| *count < workers));
-                let mut store = Store::new(module.engine(), ());
-                Instance::new(&mut store, &module, &[])
+                {
+                    let (count, all) = &*here;
+                    let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+                    *count += 1;
+                    all.notify_all();
+                    // A task that waits here holds its worker, so each worker gets one.
+                    drop(all.wait_timeout_while(count, SPREAD_WAIT, |count| *count < workers));
+                }
+                // To run on a stack of the pool is to use it.
+                let nothing = Func::wrap(&mut store, || {});
+                nothing.call_async(&mut store, &[], &mut []).await
             });
         }
         while let Some(used) = tasks.join_next().await {
