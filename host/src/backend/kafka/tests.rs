@@ -1,7 +1,7 @@
-//! The parts that need no cluster: marks, the shelf, and the properties file; `edge` needs one.
+//! The parts that need no cluster: marks, the shelf, and the properties file; `cluster` needs one.
 
 #[cfg(feature = "services")]
-mod edge;
+mod cluster;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
