@@ -164,3 +164,44 @@ fn make_key(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(aside, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc, time::Duration};
+
+    use tempfile::TempDir;
+    use tokio_util::sync::CancellationToken;
+
+    use super::token;
+
+    #[tokio::test]
+    async fn a_file_that_changed_before_it_was_followed_is_taken_over() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "first\n").unwrap();
+        let secret = token("TOKEN", None, Some(&file)).unwrap().unwrap();
+        assert!(secret.get().matches("first"));
+        fs::write(&file, "second\n").unwrap();
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(Arc::clone(&secret).follow(stop.clone()));
+        let taken_over = async {
+            while !secret.get().matches("second") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let taken_over = tokio::time::timeout(Duration::from_secs(30), taken_over);
+        assert!(taken_over.await.is_ok());
+        stop.cancel();
+        following.await.unwrap();
+    }
+
+    #[test]
+    fn what_no_header_can_carry_is_no_token() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("token");
+        for text in ["", " \n", "two\nlines", "토큰"] {
+            fs::write(&file, text).unwrap();
+            assert!(token("TOKEN", None, Some(&file)).is_err(), "{text:?}");
+        }
+    }
+}
