@@ -68,13 +68,13 @@ impl Rollout {
         let is_live = |stored: &Stored| {
             stored.desired.live.digest == placed.digest && !stored.desired.retired
         };
+        if let Some(stored) = stored.filter(|stored| component.from_folder && is_live(stored)) {
+            return self.note_file(turn, version, stored, placed, by).await;
+        }
         let grants = match stored {
             Some(stored) if !component.from_folder => stored.desired.grants.clone(),
             _ => self.section_of(version, stored).await?,
         };
-        if let Some(stored) = stored.filter(|stored| component.from_folder && is_live(stored)) {
-            return self.note_file(turn, version, stored, placed, by).await;
-        }
         let wish = |operation: &str| -> Result<Desired, desired::Refusal> {
             let mut next = match (stored, component.share) {
                 (None, None) => Desired::first(operation.to_owned(), placed.clone()),
