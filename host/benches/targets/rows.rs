@@ -250,7 +250,7 @@ impl Targets {
 
     /// A host that records and does not, in turn for a second each; another in each round.
     ///
-    /// Not two hosts beside each other: those of one program differ by more than this is about, for as long as they live.
+    /// Not two hosts beside each other: those of one program may differ by as much as this is about.
     async fn metrics(&mut self) -> anyhow::Result<()> {
         let mut reports = Vec::new();
         for _ in 0..self.rounds {

@@ -113,11 +113,9 @@ async fn steps(check: &Check, means: &Means) -> anyhow::Result<Checked> {
         None => None,
     };
     // One that is not there is not refused.
-    let file = &check.file;
-    let shown = file.display();
-    tokio::fs::metadata(file)
+    tokio::fs::metadata(&check.file)
         .await
-        .with_context(|| format!("cannot read {shown}"))?;
+        .with_context(|| format!("cannot read {}", check.file.display()))?;
     let mut checked = Checked::default();
     let granted = match &check.grants {
         Some(file) => tokio::fs::read_to_string(file)
