@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 
 /// As many as a host has.
 const CONNECTIONS: u32 = 16;
+/// As many of a host's transactions as are at one row at once.
+const AT_THE_ROW: u32 = 2;
 /// Buyers of a hot row, here and on hosts: it is called so because many wait for it, and as many calls of a version run at once.
 ///
 /// With the bench's 64 one commit of a group carries all the buyers that there are, and the host rests while the database works.
@@ -30,7 +32,7 @@ const TABLES: &str = "
 pub enum Way {
     /// BEGIN, UPDATE, INSERT, COMMIT.
     FourRoundTrips,
-    /// What v1 does, as far as these tables let it: BEGIN with the row's lock, then UPDATE, INSERT and COMMIT.
+    /// What v1 does, as far as these tables let it: BEGIN with the row's lock, then UPDATE, INSERT and COMMIT, and no more of them at the row than a host lets there.
     TwoRoundTrips,
     /// One statement that lowers the stock and inserts the order.
     OneStatement,
@@ -48,6 +50,7 @@ pub enum Commit {
 /// A database with the reference's tables.
 pub struct Reference {
     synchronous: PgPool,
+    at_the_row: PgPool,
     asynchronous: PgPool,
 }
 
@@ -55,14 +58,15 @@ impl Reference {
     /// Makes the tables anew.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let options: PgConnectOptions = url.parse().context("DATABASE_URL")?;
-        let connect = async |commit: &str| {
+        let connect = async |commit: &str, connections| {
             let options = options.clone().options([("synchronous_commit", commit)]);
-            let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
+            let pool = PgPoolOptions::new().max_connections(connections);
             pool.connect_with(options).await.context("DATABASE_URL")
         };
         let reference = Self {
-            synchronous: connect("on").await?,
-            asynchronous: connect("off").await?,
+            synchronous: connect("on", CONNECTIONS).await?,
+            at_the_row: connect("on", AT_THE_ROW).await?,
+            asynchronous: connect("off", CONNECTIONS).await?,
         };
         sqlx::raw_sql(TABLES)
             .execute(&reference.synchronous)
@@ -72,9 +76,10 @@ impl Reference {
 
     /// Orders a second on one hot row, for so long; fails where stock and orders do not agree afterwards.
     pub async fn sell(&self, way: Way, commit: Commit, lasts: Duration) -> anyhow::Result<f64> {
-        let pool = match commit {
-            Commit::Synchronous => &self.synchronous,
-            Commit::Asynchronous => &self.asynchronous,
+        let pool = match (commit, way) {
+            (Commit::Synchronous, Way::TwoRoundTrips) => &self.at_the_row,
+            (Commit::Synchronous, _) => &self.synchronous,
+            (Commit::Asynchronous, _) => &self.asynchronous,
         };
         let before = self.books().await?;
         let begun = Instant::now();
@@ -114,6 +119,7 @@ impl Reference {
             .execute(&self.synchronous)
             .await?;
         self.synchronous.close().await;
+        self.at_the_row.close().await;
         self.asynchronous.close().await;
         Ok(())
     }

@@ -221,17 +221,22 @@ impl Targets {
         let names = ["no-op strategy over HTTP, fresh / native twin", "≥ 0.90"];
         self.against_twin(&host, names, "noop", "--sold-out-by v1")
             .await?;
-        if host.versions().await?.iter().any(|it| it == "v4") {
-            let flags = format!("--versions v1,v4 --buyers {HOT_ROW_BUYERS}");
-            let report = self.load(&host, &flags).await?;
-            let ours = |reports: &[Report]| ratio_of_completed(reports.first()?, ["v4", "v1"]);
-            self.table.add(Measured::of_load(
-                "embedded default, durable, hot row: v4 / one transaction each (v1)",
-                "≥ 10",
-                ours,
-                vec![report],
-            ));
-        }
+        let flags = format!("--versions v1,v4,native-v4 --buyers {HOT_ROW_BUYERS}");
+        let report = self.load(&host, &flags).await?;
+        let ours = |reports: &[Report]| {
+            let report = reports.first()?;
+            let ours = ratio_of_completed(report, ["v4", "v1"])?;
+            let twin = report.ratio(["native-v4", "v1"], |it| it.completed_per_second)?;
+            Some(format!(
+                "{ours}; without Wasm, by its native twin, {twin:.2}"
+            ))
+        };
+        self.table.add(Measured::of_load(
+            "embedded default, durable, hot row: v4 / one transaction each (v1)",
+            "≥ 10",
+            ours,
+            vec![report],
+        ));
         host.stop().await;
         Ok(())
     }
@@ -379,14 +384,9 @@ impl Targets {
         ];
         self.against_twin(&host, names, "v2", "--sales 1000")
             .await?;
-        let versions = host.versions().await?;
-        let hot: Vec<&str> = ["v1", "v4"]
-            .into_iter()
-            .filter(|version| versions.iter().any(|served| served == version))
-            .collect();
-        self.hot_row(&host, &reference, &hot).await?;
+        self.hot_row(&host, &reference).await?;
         self.asynchronous(&host).await?;
-        self.opening(&host, &hot).await?;
+        self.opening(&host).await?;
         self.overload(&host).await?;
         self.open_loop(&host).await?;
         host.stop().await;
@@ -394,17 +394,9 @@ impl Targets {
     }
 
     /// One hot sale beside the native references, round by round.
-    async fn hot_row(
-        &mut self,
-        host: &Host,
-        reference: &Reference,
-        versions: &[&str],
-    ) -> anyhow::Result<()> {
+    async fn hot_row(&mut self, host: &Host, reference: &Reference) -> anyhow::Result<()> {
         let lasts = Duration::from_secs(self.seconds.into());
-        let flags = format!(
-            "--versions {} --buyers {HOT_ROW_BUYERS} --rounds 1",
-            versions.join(",")
-        );
+        let flags = format!("--versions v1,v4,native-v4 --buyers {HOT_ROW_BUYERS} --rounds 1");
         let mut reports = Vec::new();
         // Each way's rates with commits that are waited for, and without.
         let (mut four, mut one) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -423,56 +415,57 @@ impl Targets {
                 }
             }
         }
-        let against = |version: &str, [references, asynchronous]: &[Vec<f64>; 2]| {
+        let ratio = |version: &str, references: &[f64]| {
             let rates = reports.iter().zip(references);
-            let ratios = rates.filter_map(|(report, reference)| {
+            median(rates.filter_map(|(report, reference)| {
                 Some(report.figures(version)?.completed_per_second / reference)
-            });
+            }))
+        };
+        let against = |version: &str, [references, asynchronous]: &[Vec<f64>; 2]| {
             let rate = |report: &Report| Some(report.figures(version)?.completed_per_second);
             let own = median(reports.iter().filter_map(rate))?;
             let native = median(references.iter().copied())?;
             let unsafely = median(asynchronous.iter().copied())?;
             Some(format!(
                 "{:.2} ({own:.0}/s to {native:.0}/s; with asynchronous commit, which no host allows, to {unsafely:.0}/s)",
-                median(ratios)?
+                ratio(version, references)?
             ))
         };
-        // What is the server's and the disk's of v1's way of selling, with nothing of the host's.
         let [four_at_once, _] = &four;
-        let natively = median(two.iter().zip(four_at_once).map(|(two, four)| two / four));
-        let natively = natively.map(|it| format!("; natively in the two trips of v1 {it:.2}"));
-        let beside = |version: &str| match (&natively, version) {
-            (Some(natively), "v1") => natively.as_str(),
-            _ => "",
+        let [one_at_once, _] = &one;
+        // What is the server's and the disk's of a transaction for each order, with nothing of the host's.
+        let natively = |rates: &[f64]| {
+            median(
+                rates
+                    .iter()
+                    .zip(four_at_once)
+                    .map(|(rate, four)| rate / four),
+            )
         };
+        let beside_v1 = natively(&two).zip(natively(one_at_once)).map(|(two, one)| {
+            format!("; natively in the two trips of v1 {two:.2}, in one statement {one:.2}")
+        });
+        let beside_v1 = beside_v1.unwrap_or_default();
+        let beside_v4 = ratio("native-v4", four_at_once)
+            .map(|twin| format!("; without Wasm, by its native twin, {twin:.2}"));
+        let beside_v4 = beside_v4.unwrap_or_default();
         let rows = [
             (
                 "hot row on PostgreSQL: v1 / the native four-round-trip transaction",
                 "≥ 1.5",
-                "v1",
-                &four,
+                against("v1", &four).map(|ours| ours + &beside_v1),
             ),
             (
                 "hot row: v4 / the native four-round-trip transaction",
                 "≥ 10",
-                "v4",
-                &four,
+                against("v4", &four).map(|ours| ours + &beside_v4),
             ),
             (
                 "hot row: v4 / one statement per order, native",
                 "≥ 2",
-                "v4",
-                &one,
+                against("v4", &one),
             ),
         ];
-        let rows: Vec<_> = rows
-            .into_iter()
-            .filter(|(_, _, version, _)| versions.contains(version))
-            .map(|(measure, target, version, references)| {
-                let ours = against(version, references);
-                (measure, target, ours.map(|ours| ours + beside(version)))
-            })
-            .collect();
         let mut reports = Some(reports);
         for (measure, target, ours) in rows {
             // The raw data stand with the first of them.
@@ -495,15 +488,12 @@ impl Targets {
         Ok(())
     }
 
-    async fn opening(&mut self, host: &Host, versions: &[&str]) -> anyhow::Result<()> {
-        let flags = format!(
-            "--versions {} --buyers 5000 --stock 1000 --purchases-max 20000 --warmup-seconds 0 --seconds 60 --rounds 1",
-            versions.join(",")
-        );
-        let report = self.load(host, &flags).await?;
+    async fn opening(&mut self, host: &Host) -> anyhow::Result<()> {
+        let flags = "--versions v1,v4 --buyers 5000 --stock 1000 --purchases-max 20000 --warmup-seconds 0 --seconds 60 --rounds 1";
+        let report = self.load(host, flags).await?;
         let ours = |reports: &[Report]| {
             let report = reports.first()?;
-            let each = versions.iter().map(|version| {
+            let each = ["v1", "v4"].map(|version| {
                 let figures = report.figures(version)?;
                 Some(format!(
                     "{version}: {} sold, {} refused (p99 {:.0} ms), {} × 503, {} other",
@@ -514,7 +504,8 @@ impl Targets {
                     figures.failed
                 ))
             });
-            Some(each.collect::<Option<Vec<_>>>()?.join("; "))
+            let each: Option<Vec<_>> = each.into_iter().collect();
+            Some(each?.join("; "))
         };
         self.table.add(Measured::of_load(
             "5,000 connections at the opening, demand 20 × stock",

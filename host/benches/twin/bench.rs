@@ -1,14 +1,13 @@
 //! The twins of `plugins/bench`.
 
-use super::Stop;
+use super::{Stop, group};
 use crate::capability::{
     CallState,
     bindings::{
         exports::timesale::strategy::purchasing::Outcome,
         timesale::strategy::{
-            db::Host as _,
             redis::Host as _,
-            types::{Failure, Rejection, Request},
+            types::{Rejection, Request},
         },
     },
 };
@@ -25,8 +24,5 @@ pub async fn take_if_enough(call: &mut CallState, request: &Request) -> Result<O
     if call.take(key, request.quantity.into()).await??.is_none() {
         return Err(Rejection::SoldOut.into());
     }
-    let answers = call.purchase(vec![request.handle]).await??;
-    let order = answers.into_iter().next();
-    let order = order.ok_or_else(|| Failure::Other("no answer".to_owned()))??;
-    Ok(Outcome::Completed(order))
+    group::purchase(call, request).await
 }

@@ -5,6 +5,7 @@
 //! A version `native-v1` is loaded from a copy of `v1.wasm` like any other, and `Revision::call` runs the twin in its place.
 
 mod bench;
+mod group;
 mod locks;
 mod log;
 pub mod recording;
@@ -35,6 +36,7 @@ pub fn of(task: &Task) -> Option<Twin> {
         ("v2", Operation::Purchase) => |call| Box::pin(purchase(call, locks::purchase)),
         ("v3", Operation::Purchase) => |call| Box::pin(purchase(call, log::purchase)),
         ("v3", Operation::Settle) => |call| Box::pin(settle(call)),
+        ("v4", Operation::Purchase) => |call| Box::pin(purchase(call, group::purchase)),
         ("noop", Operation::Purchase) => |call| Box::pin(purchase(call, bench::no_op)),
         ("take", Operation::Purchase) => |call| Box::pin(purchase(call, bench::take_if_enough)),
         _ => return None,
