@@ -227,9 +227,7 @@ impl Targets {
             let report = reports.first()?;
             let ours = ratio_of_completed(report, ["v4", "v1"])?;
             let twin = report.ratio(["native-v4", "v1"], |it| it.completed_per_second)?;
-            Some(format!(
-                "{ours}; without Wasm, by its native twin, {twin:.2}"
-            ))
+            Some(ours + &without_wasm(twin))
         };
         self.table.add(Measured::of_load(
             "embedded default, durable, hot row: v4 / one transaction each (v1)",
@@ -446,8 +444,7 @@ impl Targets {
             format!("; natively in the two trips of v1 {two:.2}, in one statement {one:.2}")
         });
         let beside_v1 = beside_v1.unwrap_or_default();
-        let beside_v4 = ratio("native-v4", four_at_once)
-            .map(|twin| format!("; without Wasm, by its native twin, {twin:.2}"));
+        let beside_v4 = ratio("native-v4", four_at_once).map(without_wasm);
         let beside_v4 = beside_v4.unwrap_or_default();
         let rows = [
             (
@@ -611,6 +608,11 @@ fn ratio_of_completed(report: &Report, versions: [&str; 2]) -> Option<String> {
     let ratio = report.ratio(versions, rate)?;
     let [over, under] = versions.map(|version| report.figures(version).map(rate));
     Some(format!("{ratio:.2} ({:.0}/s to {:.0}/s)", over?, under?))
+}
+
+/// What stands beside a ratio of a version: that of its twin.
+fn without_wasm(twin: f64) -> String {
+    format!("; without Wasm, by its native twin, {twin:.2}")
 }
 
 /// Ten times a rate, as a rate that can be asked for.
