@@ -45,7 +45,7 @@ const MEMORIES_MAX: u32 = 4;
 /// Core instances and tables of one component, of which the pool has so many for each instance.
 const CORE_INSTANCES_MAX: u32 = 32;
 const TABLES_MAX: u32 = 32;
-/// Bytes of a memory that stay resident in its slot between calls: twice what a component of the SDK begins with, for what is beyond costs each call a system call.
+/// Bytes of a memory that stay resident in its slot between calls: twice what other toolchains begin with, and five times what the SDK does, for what is beyond costs each call a system call.
 const MEMORY_RESIDENT_BYTES: usize = 128 << 10;
 /// Bytes of a table that stay resident in its slot between calls.
 const TABLE_RESIDENT_BYTES: usize = 8 << 10;
@@ -301,7 +301,11 @@ impl Engine {
 /// What decides how components are compiled, the same wherever they are: by it, too, the cache knows them.
 pub fn config(cache: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = Config::new();
-    config.epoch_interruption(true).wasm_component_model(true);
+    config
+        .epoch_interruption(true)
+        .wasm_component_model(true)
+        // No part of the standard yet, and of wasmtime's second tier: finished and fuzzed (its stability-wasm-proposals.md).
+        .wasm_custom_page_sizes(true);
     if let Some(folder) = cache {
         let mut cache = CacheConfig::new();
         cache.with_directory(folder);

@@ -161,7 +161,7 @@ fn no_panel_divides_by_zero_in_quiet_times() {
     let expressions = dashboards.iter().flat_map(Dashboard::expressions);
     let found: Vec<String> = expressions
         .filter(|expression| expression.query.undefined_in_quiet() > 0)
-        .map(|expression| expression.place)
+        .map(|expression| format!("{}: {}", expression.place, expression.text))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
 }

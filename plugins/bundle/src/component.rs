@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
+use crate::memory;
+
 /// A component that was made.
 pub struct Made {
     path: PathBuf,
@@ -31,7 +33,7 @@ pub fn make(module: &Path, folder: &Path, version: &str) -> Result<Made> {
     let core = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
     let component = ComponentEncoder::default()
         .validate(true)
-        .module(&core)?
+        .module(&memory::cut(core)?)?
         .encode()?;
     let imports = imports(&component)?;
 

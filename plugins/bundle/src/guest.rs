@@ -12,7 +12,7 @@ use crate::toolchain::{TARGET, Toolchain};
 
 /// How guests are compiled, as cargo's `--config`: here and not in a manifest, so that a crate outside this workspace is compiled the same way.
 ///
-/// Every call is a fresh instance, whose memory is prepared whole: stack, data and the SDK's arena fit one page of 64 KiB.
+/// Every call is a fresh instance, whose memory is prepared whole: so the stack is 16 KiB, which the linker would make 1 MiB.
 /// Names are kept, because a trap's backtrace is of no use without them; of debug information, which the library brings along, none is.
 const CONFIG: &[&str] = &[
     r#"profile.guest.inherits="release""#,
@@ -22,7 +22,7 @@ const CONFIG: &[&str] = &[
     r#"profile.guest.panic="abort""#,
     r#"profile.guest.strip="debuginfo""#,
     "profile.guest.debug=0",
-    r#"target.wasm32-unknown-unknown.rustflags=["-Clink-arg=-zstack-size=24576"]"#,
+    r#"target.wasm32-unknown-unknown.rustflags=["-Clink-arg=-zstack-size=16384"]"#,
 ];
 
 /// A guest crate on disk.

@@ -5,6 +5,7 @@
 
 mod component;
 mod guest;
+mod memory;
 mod toolchain;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@
 )]
 
 use std::alloc::Layout;
-use std::arch::wasm32::memory_grow;
+use std::arch::wasm32::{memory_grow, memory_size};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
@@ -19,9 +19,9 @@ use talc::cell::TalcSyncCell;
 use talc::source::Source;
 use talc::wasm::WasmBinning;
 
-/// Bytes that are there without growth: a purchase takes some 2 KiB, a batch of 64 to settle some 20 KiB, and with the stack and the data of a usual strategy they fit one page; a larger batch grows, which costs each of its requests next to nothing.
-const ARENA_BYTES: usize = 32 << 10;
-/// Bytes of a page, in which memory grows.
+/// Bytes that are there without growth: three times what a purchase takes. A batch to settle grows, which costs each of its requests next to nothing.
+const ARENA_BYTES: usize = 6 << 10;
+/// Bytes of a page of Wasm, and of the least growth.
 const PAGE_BYTES: usize = 64 << 10;
 /// Bytes of a growth beyond what was asked for, to hold the allocator's own marks.
 const MARKS_BYTES: usize = 64;
@@ -32,6 +32,11 @@ static ALLOCATOR: TalcSyncCell<ArenaThenGrowth, WasmBinning> =
         arena: Some(&raw mut ARENA),
         end: None,
     });
+
+/// Tells `bundle` that it may count this memory in bytes, since its allocator can: a custom section of the module.
+#[used]
+#[unsafe(link_section = "timesale-memory-in-bytes")]
+static IN_BYTES: [u8; 1] = [1];
 
 static mut ARENA: [MaybeUninit<u8>; ARENA_BYTES] = [MaybeUninit::uninit(); ARENA_BYTES];
 
@@ -55,20 +60,33 @@ unsafe impl Source for ArenaThenGrowth {
             };
         }
         let wanted = layout.size() + layout.align() + MARKS_BYTES;
-        let pages = wanted.div_ceil(PAGE_BYTES);
-        let before = memory_grow::<0>(pages);
+        let (grown, unit) = (wanted.next_multiple_of(PAGE_BYTES), unit());
+        let before = memory_grow::<0>(grown / unit);
         if before == usize::MAX {
             return Err(());
         }
-        let base = (before * PAGE_BYTES) as *mut u8;
-        let grown = pages * PAGE_BYTES;
+        let base = (before * unit) as *mut u8;
         let end = match talc.source.end.take() {
-            // SAFETY: the pages from `base` on are new, and the allocator's memory ends where they begin.
+            // SAFETY: the bytes from `base` on are new, and the allocator's memory ends where they begin.
             Some(end) if end.as_ptr() == base => unsafe { talc.extend(end, base.add(grown)) },
-            // SAFETY: the pages from `base` on are new, and nobody else knows of them.
+            // SAFETY: the bytes from `base` on are new, and nobody else knows of them.
             _ => unsafe { talc.claim(base, grown) }.ok_or(())?,
         };
         talc.source.end = Some(end);
         Ok(())
+    }
+}
+
+/// Bytes of what this memory is counted in: one where `bundle` made the component, a page where something else did.
+fn unit() -> usize {
+    unsafe extern "C" {
+        static __heap_base: u8;
+    }
+    // A memory begins with all that lies before its heap, so where it has less of its unit than there are bytes, the unit is larger.
+    // No memory has as many pages: the host's bound is lower.
+    if memory_size::<0>() < (&raw const __heap_base).addr() {
+        PAGE_BYTES
+    } else {
+        1
     }
 }

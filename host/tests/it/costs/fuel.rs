@@ -1,4 +1,4 @@
-//! What the guest's part of a purchase costs in wasmtime's fuel, which counts instructions, in a table that is checked in.
+//! What the guest's part of a purchase costs in wasmtime's fuel, in a table that is checked in: instructions, and the bytes of data that are copied into a fresh memory.
 //!
 //! Not for the host's part, and not on the host's engine, which counts no fuel, because each call would pay for that.
 //! Fuel repeats exactly for one component, but another compiler makes another component of the same source.
