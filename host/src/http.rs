@@ -27,7 +27,7 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
@@ -118,10 +118,11 @@ pub fn public(app: App) -> Router {
         .merge(purchases::routes())
         .merge(results::routes())
         .split_for_parts();
+    let pages = SwaggerUi::new("/docs").url("/openapi.json", interface);
     router
         .route("/", get(|| async { Redirect::temporary("/docs/") }))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", interface))
-        .fallback(async || Problem::new(Code::NotFound, "there is no such path"))
+        .merge(Router::from(pages).layer(middleware::map_response(explained)))
+        .fallback(async || no_path())
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "the path does not take this method")
         })
@@ -131,6 +132,18 @@ pub fn public(app: App) -> Router {
             in_a_task_of_its_own,
         ))
         .with_state(app)
+}
+
+fn no_path() -> Problem {
+    Problem::new(Code::NotFound, "there is no such path")
+}
+
+/// The same, where the pages of documents would say nothing about a page that they lack.
+async fn explained(response: Response) -> Response {
+    match response.status() {
+        StatusCode::NOT_FOUND => no_path().into_response(),
+        _ => response,
+    }
 }
 
 /// The management interface.

@@ -169,4 +169,6 @@ async fn the_document_lists_every_route_and_a_page_shows_it() {
     assert!(!page.body.contains("https://"), "{}", page.body);
     let script = host.shop.get("/docs/swagger-ui-bundle.js").await;
     assert_eq!(script.status, StatusCode::OK);
+    let nothing = host.shop.get("/docs/nothing.js").await;
+    assert_eq!(nothing.problem().code, "NOT_FOUND");
 }
