@@ -1,6 +1,6 @@
 //! A module's memory, cut to what the module begins with.
 //!
-//! Every call is a fresh instance, whose memory is cleared and copied whole, and crowds the processor's caches while the call waits.
+//! Every call is a fresh instance, whose memory is cleared whole, and crowds the processor's caches while the call waits.
 //! Linkers make it of pages of 64 KiB; with pages of one byte, which the [custom-page-sizes] proposal allows, a usual strategy has 24 KiB.
 //! Called by `component`, before it makes a component of the module.
 //!
