@@ -138,29 +138,32 @@ pub(super) async fn decisions(
     requests: &[&RequestId],
 ) -> sqlx::Result<Vec<Option<Decision>>> {
     let ids: Vec<_> = requests.iter().map(|id| &id.0).collect();
+    // Rows for those that are decided alone: most are not, and a row costs more than the look that finds it.
     let rows = sqlx::query(
-        "SELECT o.*, s.product_id, r.reason FROM json_each(?1) AS wanted \
+        "SELECT wanted.key AS place, o.*, s.product_id, r.reason FROM json_each(?1) AS wanted \
          LEFT JOIN orders AS o ON o.request_id = wanted.value \
          LEFT JOIN time_sales AS s ON s.id = o.time_sale_id \
          LEFT JOIN refusals AS r ON r.request_id = wanted.value \
-         ORDER BY wanted.key",
+         WHERE o.id IS NOT NULL OR r.reason IS NOT NULL",
     )
     .bind(rows::batch(&ids)?)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(decision).collect()
+    let mut decided: HashMap<usize, Decision> = rows
+        .iter()
+        .map(|row| Ok((rows::place(row)?, decision(row)?)))
+        .collect::<sqlx::Result<_>>()?;
+    Ok((0..requests.len())
+        .map(|place| decided.remove(&place))
+        .collect())
 }
 
-fn decision(row: &SqliteRow) -> sqlx::Result<Option<Decision>> {
-    if row.try_get::<Option<OrderId>, _>("id")?.is_some() {
-        return Ok(Some(Decision::Ordered(rows::order(row)?)));
-    }
-    let reason: Option<String> = row.try_get("reason")?;
-    let Some(reason) = reason else {
-        return Ok(None);
+fn decision(row: &SqliteRow) -> sqlx::Result<Decision> {
+    let Some(reason) = row.try_get::<Option<String>, _>("reason")? else {
+        return Ok(Decision::Ordered(rows::order(row)?));
     };
     let refusal = Refusal::from_code(&reason).ok_or_else(|| rows::unknown("reason", &reason))?;
-    Ok(Some(Decision::Refused(refusal)))
+    Ok(Decision::Refused(refusal))
 }
 
 #[derive(Serialize)]

@@ -6,14 +6,13 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Result, Row};
 
 use super::{keys, rows};
 use crate::backend::database::Denial;
 use crate::domain::{
-    KeyId, Order, OrderId, Refusal, Rejection, Request, RequestId, RevisionId, Sale, SaleId, UserId,
+    KeyId, Order, OrderId, Refusal, Rejection, Request, RevisionId, Sale, SaleId, UserId,
 };
 
 /// On what terms orders are placed.
@@ -35,12 +34,10 @@ pub async fn place(
     requests: &[&Request],
     terms: &Terms<'_>,
 ) -> Result<Vec<Result<Order, Denial>>> {
-    let circumstances = circumstances(&mut *connection, requests, terms).await?;
-    let mut tally = Tally::default();
+    let mut tally = Tally::read(&mut *connection, requests, terms).await?;
     let verdicts: Vec<_> = requests
         .iter()
-        .zip(circumstances)
-        .map(|(request, found)| tally.judge(request, found))
+        .map(|request| tally.judge(request))
         .collect();
     let placements: Vec<_> = requests
         .iter()
@@ -49,29 +46,26 @@ pub async fn place(
         .collect();
     let ids = insert(&mut *connection, &placements, terms).await?;
     if terms.keeps_keys {
-        let ordered = placements
-            .iter()
-            .filter_map(|(request, _)| Some((*request, *ids.get(&request.id)?)));
-        keys::insert_ordered(connection, ordered).await?;
+        let placed = placements.iter().map(|(request, _)| *request);
+        keys::insert_ordered(connection, placed.zip(ids.iter().copied())).await?;
     }
+    let mut ids = ids.into_iter();
     requests
         .iter()
         .zip(verdicts)
         .map(|(request, verdict)| match verdict {
-            Ok(sale) => order(request, &sale, &ids, terms).map(Ok),
+            Ok(sale) => {
+                let id = ids.next().ok_or(sqlx::Error::RowNotFound)?;
+                Ok(Ok(order(id, request, &sale, terms)))
+            }
             Err(denial) => Ok(Err(denial)),
         })
         .collect()
 }
 
-fn order(
-    request: &Request,
-    sale: &Sale,
-    ids: &HashMap<RequestId, OrderId>,
-    terms: &Terms<'_>,
-) -> Result<Order> {
-    Ok(Order {
-        id: *ids.get(&request.id).ok_or(sqlx::Error::RowNotFound)?,
+fn order(id: OrderId, request: &Request, sale: &Sale, terms: &Terms<'_>) -> Order {
+    Order {
+        id,
         request_id: request.id.clone(),
         sale_id: sale.id,
         product_id: sale.product_id,
@@ -83,82 +77,85 @@ fn order(
         accepting_revision: request.revision.clone(),
         settling_revision: terms.settling.clone(),
         created_at: terms.now,
-    })
+    }
 }
 
-/// What a verdict on a request needs to know, as the transaction found it.
-struct Circumstance {
-    sale: Option<Sale>,
-    bought: i64,
-    key_taken: bool,
-}
-
-#[derive(Serialize)]
-struct Asked {
-    sale: SaleId,
-    user: UserId,
-    key: Option<String>,
-}
-
-async fn circumstances(
-    connection: &mut SqliteConnection,
-    requests: &[&Request],
-    terms: &Terms<'_>,
-) -> Result<Vec<Circumstance>> {
-    let asked: Vec<_> = requests
-        .iter()
-        .map(|request| Asked {
-            sale: request.sale_id,
-            user: request.user_id,
-            key: request.key.filter(|_| terms.keeps_keys).map(keys::hex),
-        })
-        .collect();
-    let rows = sqlx::query(
-        "SELECT s.*, s.id IS NOT NULL AS known, \
-             (SELECT coalesce(sum(o.quantity), 0) FROM orders AS o \
-              WHERE o.time_sale_id = a.value ->> 'sale' AND o.user_id = a.value ->> 'user') AS bought, \
-             EXISTS (SELECT 1 FROM idempotency_keys AS k WHERE k.key = unhex(a.value ->> 'key')) AS key_taken \
-         FROM json_each(?1) AS a LEFT JOIN time_sales AS s ON s.id = a.value ->> 'sale' \
-         ORDER BY a.key",
-    )
-    .bind(rows::batch(&asked)?)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(circumstance).collect()
-}
-
-fn circumstance(row: &SqliteRow) -> Result<Circumstance> {
-    let known: bool = row.try_get("known")?;
-    Ok(Circumstance {
-        sale: known.then(|| rows::sale(row)).transpose()?,
-        bought: row.try_get("bought")?,
-        key_taken: row.try_get("key_taken")?,
-    })
-}
-
-/// What the orders of this batch have changed already.
+/// What verdicts need to know: as the transaction found it, and then as the batch's orders leave it.
 #[derive(Default)]
 struct Tally {
     sales: HashMap<SaleId, Sale>,
     bought: HashMap<(SaleId, UserId), i64>,
+    /// The keys that are taken.
     keys: HashSet<KeyId>,
 }
 
 impl Tally {
+    /// Reads what is known of these requests: rows for the sales, and for the requests whose buyer has bought or whose key is taken.
+    ///
+    /// Most have neither, and each row costs more than the look that finds it.
+    async fn read(
+        connection: &mut SqliteConnection,
+        requests: &[&Request],
+        terms: &Terms<'_>,
+    ) -> Result<Self> {
+        let mut sales = HashSet::new();
+        let asked: Vec<_> = requests
+            .iter()
+            .map(|request| {
+                let key = request.key.filter(|_| terms.keeps_keys).map(keys::hex);
+                let first_of_sale = sales.insert(request.sale_id);
+                (request.sale_id, request.user_id, key, first_of_sale)
+            })
+            .collect();
+        let found = sqlx::query(
+            "WITH asked AS MATERIALIZED ( \
+                 SELECT key AS place, value ->> 0 AS sale, value ->> 1 AS user, \
+                     unhex(value ->> 2) AS buyer_key, value ->> 3 AS first_of_sale \
+                 FROM json_each(?1) \
+             ), found AS ( \
+                 SELECT a.place, CASE WHEN a.first_of_sale THEN a.sale END AS sale, \
+                     (SELECT coalesce(sum(o.quantity), 0) FROM orders AS o \
+                      WHERE o.time_sale_id = a.sale AND o.user_id = a.user) AS bought, \
+                     EXISTS (SELECT 1 FROM idempotency_keys AS k WHERE k.key = a.buyer_key) AS key_taken \
+                 FROM asked AS a \
+             ) \
+             SELECT f.place, f.bought, f.key_taken, s.id IS NOT NULL AS has_sale, s.* \
+             FROM found AS f LEFT JOIN time_sales AS s ON s.id = f.sale \
+             WHERE has_sale OR f.bought > 0 OR f.key_taken",
+        )
+        .bind(rows::batch(&asked)?)
+        .fetch_all(connection)
+        .await?;
+        let mut tally = Self::default();
+        for row in &found {
+            let request = requests.get(rows::place(row)?);
+            tally.note(row, request.ok_or(sqlx::Error::RowNotFound)?)?;
+        }
+        Ok(tally)
+    }
+
+    fn note(&mut self, row: &SqliteRow, request: &Request) -> Result<()> {
+        if row.try_get("has_sale")? {
+            let sale = rows::sale(row)?;
+            self.sales.insert(sale.id, sale);
+        }
+        let buyer = (request.sale_id, request.user_id);
+        self.bought.insert(buyer, row.try_get("bought")?);
+        if row.try_get("key_taken")? {
+            self.keys.extend(request.key);
+        }
+        Ok(())
+    }
+
     /// Judges the next request of the batch: the sale as the order leaves it, or why there is none.
-    fn judge(&mut self, request: &Request, found: Circumstance) -> Result<Sale, Denial> {
-        let taken = found.key_taken || request.key.is_some_and(|key| self.keys.contains(&key));
-        if taken {
+    fn judge(&mut self, request: &Request) -> Result<Sale, Denial> {
+        if request.key.is_some_and(|key| self.keys.contains(&key)) {
             return Err(Denial::Taken);
         }
-        let Some(sale) = found.sale else {
+        let Some(sale) = self.sales.get_mut(&request.sale_id) else {
             return Err(Denial::Refused(Refusal::Rejected(Rejection::SaleNotFound)));
         };
-        let sale = self.sales.entry(sale.id).or_insert(sale);
-        let bought = self
-            .bought
-            .entry((sale.id, request.user_id))
-            .or_insert(found.bought);
+        let bought = self.bought.entry((sale.id, request.user_id)).or_default();
         sale.judge(request, *bought)
             .map_err(|rejection| Denial::Refused(Refusal::Rejected(rejection)))?;
         let quantity = i64::from(request.quantity);
@@ -169,47 +166,39 @@ impl Tally {
     }
 }
 
-#[derive(Serialize)]
-struct NewOrder<'a> {
-    request: &'a str,
-    sale: SaleId,
-    user: UserId,
-    quantity: u32,
-    price: i64,
-    remaining: i64,
-    version: &'a str,
-    accepting: &'a str,
-}
-
+/// Inserts the orders, and says their ids, in their order.
 async fn insert(
     connection: &mut SqliteConnection,
     placements: &[(&Request, &Sale)],
     terms: &Terms<'_>,
-) -> Result<HashMap<RequestId, OrderId>> {
+) -> Result<Vec<OrderId>> {
     if placements.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     }
+    // In the order of the columns; the value of an element is text that is made anew wherever it is named, unless it is kept.
     let new: Vec<_> = placements
         .iter()
-        .map(|(request, sale)| NewOrder {
-            request: &request.id.0,
-            sale: sale.id,
-            user: request.user_id,
-            quantity: request.quantity,
-            price: sale.discount_price,
-            remaining: sale.remaining,
-            version: request.version.as_str(),
-            accepting: &request.revision.0,
+        .map(|(request, sale)| {
+            (
+                &request.id.0,
+                sale.id,
+                request.user_id,
+                request.quantity,
+                sale.discount_price,
+                sale.remaining,
+                request.version.as_str(),
+                &request.revision.0,
+            )
         })
         .collect();
-    let rows = sqlx::query(
-        "INSERT INTO orders (request_id, time_sale_id, user_id, quantity, discount_price, remaining, \
+    let mut ids: Vec<OrderId> = sqlx::query_scalar(
+        "WITH new AS MATERIALIZED (SELECT key AS place, value FROM json_each(?1)) \
+         INSERT INTO orders (request_id, time_sale_id, user_id, quantity, discount_price, remaining, \
              version, accepting_revision, settling_revision, fence, created_at) \
-         SELECT n.value ->> 'request', n.value ->> 'sale', n.value ->> 'user', n.value ->> 'quantity', \
-             n.value ->> 'price', n.value ->> 'remaining', n.value ->> 'version', n.value ->> 'accepting', \
-             ?2, ?3, ?4 \
-         FROM json_each(?1) AS n WHERE true ORDER BY n.key \
-         RETURNING id, request_id",
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+             value ->> 6, value ->> 7, ?2, ?3, ?4 \
+         FROM new ORDER BY place \
+         RETURNING id",
     )
     .bind(rows::batch(&new)?)
     .bind(&terms.settling.0)
@@ -217,7 +206,7 @@ async fn insert(
     .bind(terms.now.as_millisecond())
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| Ok((RequestId(row.try_get("request_id")?), row.try_get("id")?)))
-        .collect()
+    // They rise in the order of insertion; in which order they are returned is left open by SQLite.
+    ids.sort_unstable();
+    Ok(ids)
 }

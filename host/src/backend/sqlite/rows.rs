@@ -135,6 +135,12 @@ pub fn batch(rows: &impl serde::Serialize) -> Result<String> {
     document(rows)
 }
 
+/// Which element of a batch a row is about.
+pub fn place(row: &SqliteRow) -> Result<usize> {
+    let place: u32 = row.try_get("place")?;
+    usize::try_from(place).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
 /// A count as the database keeps it.
 pub fn signed(count: u64) -> Result<i64> {
     i64::try_from(count).map_err(|error| sqlx::Error::Encode(error.into()))
