@@ -138,12 +138,13 @@ pub(super) async fn insert_ordered(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO idempotency_keys (key, request_id, time_sale_id, user_id, quantity, \
+        "WITH new AS MATERIALIZED (SELECT value FROM json_each(?1)) \
+         INSERT INTO idempotency_keys (key, request_id, time_sale_id, user_id, quantity, \
              version, revision, accepted_at, order_id) \
-         SELECT unhex(n.value ->> 'key'), n.value ->> 'request', n.value ->> 'sale', n.value ->> 'user', \
-             n.value ->> 'quantity', n.value ->> 'version', n.value ->> 'revision', \
-             n.value ->> 'accepted_at', n.value ->> 'order' \
-         FROM json_each(?1) AS n",
+         SELECT unhex(value ->> 'key'), value ->> 'request', value ->> 'sale', value ->> 'user', \
+             value ->> 'quantity', value ->> 'version', value ->> 'revision', \
+             value ->> 'accepted_at', value ->> 'order' \
+         FROM new",
     )
     .bind(rows::batch(&new)?)
     .execute(connection)

@@ -138,7 +138,6 @@ pub(super) async fn decisions(
     requests: &[&RequestId],
 ) -> sqlx::Result<Vec<Option<Decision>>> {
     let ids: Vec<_> = requests.iter().map(|id| &id.0).collect();
-    // Rows for those that are decided alone: most are not, and a row costs more than the look that finds it.
     let rows = sqlx::query(
         "SELECT wanted.key AS place, o.*, s.product_id, r.reason FROM json_each(?1) AS wanted \
          LEFT JOIN orders AS o ON o.request_id = wanted.value \
@@ -191,11 +190,12 @@ async fn insert_refusals(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO refusals (request_id, time_sale_id, reason, created_at) \
-         SELECT n.value ->> 'request', n.value ->> 'sale', n.value ->> 'reason', ?2 \
-         FROM json_each(?1) AS n \
-         WHERE NOT EXISTS (SELECT 1 FROM orders WHERE request_id = n.value ->> 'request') \
-           AND NOT EXISTS (SELECT 1 FROM refusals WHERE request_id = n.value ->> 'request')",
+        "WITH new AS MATERIALIZED (SELECT value FROM json_each(?1)) \
+         INSERT INTO refusals (request_id, time_sale_id, reason, created_at) \
+         SELECT value ->> 'request', value ->> 'sale', value ->> 'reason', ?2 \
+         FROM new \
+         WHERE NOT EXISTS (SELECT 1 FROM orders WHERE request_id = value ->> 'request') \
+           AND NOT EXISTS (SELECT 1 FROM refusals WHERE request_id = value ->> 'request')",
     )
     .bind(rows::batch(&new)?)
     .bind(now.as_millisecond())

@@ -91,8 +91,6 @@ struct Tally {
 
 impl Tally {
     /// Reads what is known of these requests: rows for the sales, and for the requests whose buyer has bought or whose key is taken.
-    ///
-    /// Most have neither, and each row costs more than the look that finds it.
     async fn read(
         connection: &mut SqliteConnection,
         requests: &[&Request],
@@ -175,7 +173,7 @@ async fn insert(
     if placements.is_empty() {
         return Ok(Vec::new());
     }
-    // In the order of the columns; the value of an element is text that is made anew wherever it is named, unless it is kept.
+    // In the order of the columns.
     let new: Vec<_> = placements
         .iter()
         .map(|(request, sale)| {

@@ -131,11 +131,13 @@ pub fn unknown(column: &'static str, value: &str) -> sqlx::Error {
 }
 
 /// A batch as one parameter, for `json_each`: any number of rows, one statement, no limit of parameters.
+///
+/// The value of an element is text, which SQLite writes out anew wherever a statement names it: one that takes it apart keeps it first (`MATERIALIZED`).
 pub fn batch(rows: &impl serde::Serialize) -> Result<String> {
     document(rows)
 }
 
-/// Which element of a batch a row is about.
+/// Which element of a batch a row is about, where rows come only for elements of which there is something to say: each costs more than the look that finds it.
 pub fn place(row: &SqliteRow) -> Result<usize> {
     let place: u32 = row.try_get("place")?;
     usize::try_from(place).map_err(|error| sqlx::Error::Decode(error.into()))
