@@ -10,6 +10,7 @@ pub mod kafka;
 mod keyed;
 pub mod log;
 pub mod memory;
+mod once;
 pub mod places;
 pub mod postgres;
 pub mod probe;

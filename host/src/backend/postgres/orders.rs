@@ -1,9 +1,7 @@
 //! Orders and refusals: placed, made final, looked up, always by the batch.
 //!
-//! A batch is one statement however long it is: the database's function `purchase`, or `purchase_one` for a single request, locks the sales, judges, inserts and answers, and the commit comes with it.
+//! A batch is one statement however long it is: the database's function `purchase_batch`, or `purchase_one` for a single request, locks the sales, judges, inserts and answers, and the commit comes with it.
 //! One hot sale is sold by one row; it is the batch that makes it fast.
-
-use std::collections::HashMap;
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -14,7 +12,10 @@ use super::fault::{failed, is_conflict};
 use super::{Postgres, rows};
 use crate::backend::BackendError;
 use crate::backend::database::Denial;
-use crate::domain::{Decision, Order, OrderId, Refusal, Request, RequestId, RevisionId, SaleId};
+use crate::backend::once::Once;
+use crate::domain::{
+    Decision, Order, OrderId, ProductId, Refusal, Request, RequestId, RevisionId, SaleId,
+};
 
 /// How often a batch is judged again because another writer decided one of its requests, or took its key, at the same moment.
 const CONFLICTS_MAX: u32 = 3;
@@ -101,30 +102,50 @@ impl Postgres {
             refusals_are_final,
             now,
         };
-        // A request that comes twice in a batch is judged once.
-        let mut places = HashMap::new();
-        let mut once = Vec::with_capacity(requests.len());
-        for request in requests {
-            places.entry(&request.id).or_insert_with(|| {
-                once.push(request);
-                once.len() - 1
-            });
-        }
+        let once = Once::of(requests);
         for _ in 0..CONFLICTS_MAX {
-            let placed = purchase(&once, &terms);
-            let rows = match self.pool.try_fetch_all(OPERATION, placed).await? {
+            let query = match once.requests[..] {
+                [request] => purchase_one(request, &terms),
+                _ => purchase_batch(&once.requests, &terms),
+            };
+            let rows = match self.pool.try_fetch_all(OPERATION, query).await? {
                 Ok(rows) => rows,
                 Err(error) if is_conflict(&error) => continue,
                 Err(error) => return Err(failed(OPERATION)(error)),
             };
-            let answer = |request: &Request| {
-                let row = places.get(&request.id).and_then(|place| rows.get(*place));
-                answer(verdict(row.ok_or(sqlx::Error::RowNotFound)?)?)
+            let answers = match once.requests[..] {
+                [_] => verdict(&rows).and_then(|it| Ok(vec![Some(answer(it)?)])),
+                _ => answers(&rows, &once.requests, &terms),
             };
-            let answers: sqlx::Result<_> = requests.iter().map(answer).collect();
+            let answers = answers.map_err(failed(OPERATION))?;
+            let answers = self.complete(answers, &once.requests).await?;
+            let answers = once.spread(answers).ok_or(sqlx::Error::RowNotFound);
             return answers.map_err(failed(OPERATION));
         }
         Err(BackendError::Duplicate)
+    }
+
+    /// Looks up what is not answered, because it was decided before.
+    async fn complete(
+        &self,
+        answers: Vec<Option<Result<Order, Denial>>>,
+        requests: &[&Request],
+    ) -> Result<Vec<Result<Order, Denial>>, BackendError> {
+        let asked = requests.iter().zip(&answers);
+        let open: Vec<_> = asked
+            .filter(|(_, answer)| answer.is_none())
+            .map(|(request, _)| request.id.clone())
+            .collect();
+        let decided = match open[..] {
+            [] => Vec::new(),
+            _ => self.decisions(&open).await?,
+        };
+        let mut decided = decided.into_iter().flatten().map(final_answer);
+        let answers = answers
+            .into_iter()
+            .map(|answer| answer.or_else(|| decided.next()));
+        let answers: Option<_> = answers.collect();
+        answers.ok_or_else(|| failed("read the decisions")(sqlx::Error::RowNotFound))
     }
 
     /// Makes refusals final where nothing is decided: the first writer wins, and an order stays an order.
@@ -150,38 +171,60 @@ impl Postgres {
     }
 }
 
-/// The call of the database that places these requests, each id once; a row for each, in their order.
-pub fn purchase<'q>(
+/// The call of the database that places one request; its answer is a row.
+pub fn purchase_one<'q>(
+    request: &'q Request,
+    terms: &Terms<'q>,
+) -> Query<'q, sqlx::Postgres, PgArguments> {
+    let asked = sqlx::query(
+        "SELECT * FROM purchase_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(request.id.0.as_str())
+    .bind(request.sale_id)
+    .bind(request.user_id)
+    .bind(i64::from(request.quantity))
+    .bind(request.accepted_at.as_millisecond())
+    .bind(request.version.as_str())
+    .bind(request.revision.0.as_str())
+    .bind(key(request, terms));
+    on(asked, terms)
+}
+
+/// The call of the database that places these requests, each id once; its answer is one row for all.
+pub fn purchase_batch<'q>(
     requests: &[&'q Request],
     terms: &Terms<'q>,
 ) -> Query<'q, sqlx::Postgres, PgArguments> {
-    let key = |request: &Request| request.key.filter(|_| !terms.refusals_are_final);
-    let asked = match requests {
-        [request] => sqlx::query(
-            "SELECT * FROM purchase_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
-        .bind(request.id.0.as_str())
-        .bind(request.sale_id)
-        .bind(request.user_id)
-        .bind(i64::from(request.quantity))
-        .bind(request.accepted_at.as_millisecond())
-        .bind(request.version.as_str())
-        .bind(request.revision.0.as_str())
-        .bind(key(request).map(|key| key.0)),
-        _ => {
-            sqlx::query("SELECT * FROM purchase($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
-                .bind(each(requests, |request| request.id.0.as_str()))
-                .bind(each(requests, |request| request.sale_id))
-                .bind(each(requests, |request| request.user_id))
-                .bind(each(requests, |request| i64::from(request.quantity)))
-                .bind(each(requests, |request| {
-                    request.accepted_at.as_millisecond()
-                }))
-                .bind(each(requests, |request| request.version.as_str()))
-                .bind(each(requests, |request| request.revision.0.as_str()))
-                .bind(each(requests, |request| key(request).map(|key| key.0)))
-        }
-    };
+    let asked = sqlx::query(
+        "SELECT * FROM purchase_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(each(requests, |request| request.id.0.as_str()))
+    .bind(each(requests, |request| request.sale_id))
+    .bind(each(requests, |request| request.user_id))
+    .bind(each(requests, |request| i64::from(request.quantity)))
+    .bind(each(requests, |request| {
+        request.accepted_at.as_millisecond()
+    }))
+    .bind(each(requests, |request| request.version.as_str()))
+    .bind(each(requests, |request| request.revision.0.as_str()))
+    .bind(each(requests, |request| key(request, terms)));
+    on(asked, terms)
+}
+
+fn each<'q, T>(requests: &[&'q Request], fact: impl Fn(&'q Request) -> T) -> Vec<T> {
+    requests.iter().map(|request| fact(request)).collect()
+}
+
+/// The idempotency key that an order takes.
+fn key(request: &Request, terms: &Terms<'_>) -> Option<[u8; 32]> {
+    let key = request.key.filter(|_| !terms.refusals_are_final);
+    key.map(|key| key.0)
+}
+
+fn on<'q>(
+    asked: Query<'q, sqlx::Postgres, PgArguments>,
+    terms: &Terms<'q>,
+) -> Query<'q, sqlx::Postgres, PgArguments> {
     asked
         .bind(terms.settling.0.as_str())
         .bind(terms.fence)
@@ -199,9 +242,7 @@ pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
         format!("E'{}'", bytes.collect::<String>())
     };
     let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
-    let key = request
-        .key
-        .map(|key| format!("'\\x{}'", hex::encode(key.0)));
+    let key = key(request, terms).map(|key| format!("'\\x{}'", hex::encode(key)));
     let parameters = [
         text(&request.id.0),
         request.sale_id.to_string(),
@@ -210,7 +251,7 @@ pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
         request.accepted_at.as_millisecond().to_string(),
         text(request.version.as_str()),
         text(&request.revision.0),
-        or_null(key.filter(|_| !terms.refusals_are_final)),
+        or_null(key),
         text(&terms.settling.0),
         or_null(terms.fence.map(|fence| fence.to_string())),
         terms.refusals_are_final.to_string(),
@@ -219,12 +260,9 @@ pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
     format!("SELECT * FROM purchase_one({})", parameters.join(", "))
 }
 
-fn each<'q, T>(requests: &[&'q Request], fact: impl Fn(&'q Request) -> T) -> Vec<T> {
-    requests.iter().map(|request| fact(request)).collect()
-}
-
-/// Reads a row of the answer.
-pub fn verdict(row: &PgRow) -> sqlx::Result<Verdict> {
+/// Reads the answer of `purchase_one`.
+pub fn verdict(rows: &[PgRow]) -> sqlx::Result<Verdict> {
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let word: Option<&str> = row.try_get("verdict")?;
     let decided = rows::decision(row)?;
     Ok(match (word, decided) {
@@ -239,12 +277,65 @@ pub fn verdict(row: &PgRow) -> sqlx::Result<Verdict> {
 
 fn answer(verdict: Verdict) -> sqlx::Result<Result<Order, Denial>> {
     Ok(match verdict {
-        Verdict::Placed(order) | Verdict::Decided(Decision::Ordered(order)) => Ok(order),
-        Verdict::Refused(refusal) | Verdict::Decided(Decision::Refused(refusal)) => {
-            Err(Denial::Refused(refusal))
-        }
+        Verdict::Placed(order) => Ok(order),
+        Verdict::Decided(decision) => final_answer(decision),
+        Verdict::Refused(refusal) => Err(Denial::Refused(refusal)),
         Verdict::Taken => Err(Denial::Taken),
         // It is said of a fence, and a batch has none.
         Verdict::LockLost => return Err(sqlx::Error::RowNotFound),
     })
+}
+
+fn final_answer(decision: Decision) -> Result<Order, Denial> {
+    match decision {
+        Decision::Ordered(order) => Ok(order),
+        Decision::Refused(refusal) => Err(Denial::Refused(refusal)),
+    }
+}
+
+/// Reads the answer of `purchase_batch`: one for each request, none where it was decided before.
+fn answers(
+    rows: &[PgRow],
+    requests: &[&Request],
+    terms: &Terms<'_>,
+) -> sqlx::Result<Vec<Option<Result<Order, Denial>>>> {
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let verdicts: Vec<Option<String>> = row.try_get("verdicts")?;
+    let ids: Vec<OrderId> = row.try_get("ids")?;
+    let products: Vec<Option<ProductId>> = row.try_get("products")?;
+    let prices: Vec<Option<i64>> = row.try_get("prices")?;
+    let lefts: Vec<Option<i64>> = row.try_get("lefts")?;
+    let mut ids = ids.into_iter();
+    let sold = products.into_iter().zip(prices).zip(lefts);
+    let answer = |((request, verdict), sold): ((&&Request, Option<String>), _)| {
+        let ((product_id, discount_price), remaining) = sold;
+        let mut order = || {
+            Some(Order {
+                id: ids.next()?,
+                request_id: request.id.clone(),
+                sale_id: request.sale_id,
+                product_id: product_id?,
+                user_id: request.user_id,
+                quantity: request.quantity,
+                discount_price: discount_price?,
+                remaining: remaining?,
+                version: request.version.clone(),
+                accepting_revision: request.revision.clone(),
+                settling_revision: terms.settling.clone(),
+                created_at: terms.now,
+            })
+        };
+        Ok(match verdict.as_deref() {
+            None => Some(Ok(order().ok_or(sqlx::Error::RowNotFound)?)),
+            Some("DECIDED") => None,
+            Some("TAKEN") => Some(Err(Denial::Taken)),
+            Some(code) => Some(Err(Denial::Refused(rows::refusal(code, "verdicts")?))),
+        })
+    };
+    requests
+        .iter()
+        .zip(verdicts)
+        .zip(sold)
+        .map(answer)
+        .collect()
 }

@@ -4,7 +4,6 @@
 
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgRow;
 
 use super::fault::{failed, is_conflict, unavailable};
 use super::orders::{self, Terms, Verdict};
@@ -82,13 +81,13 @@ impl Transaction {
             self.run("BEGIN", OPERATION).await?;
             self.begun = true;
         }
-        let query = orders::purchase(&[request], &terms);
+        let query = orders::purchase_one(request, &terms);
         let rows = match self.lease.fetch_all(query).await {
             Ok(rows) => rows,
             Err(error) if is_conflict(&error) => return Err(BackendError::Duplicate),
             Err(error) => return Err(failed(OPERATION)(error)),
         };
-        let verdict = verdict(&rows).map_err(failed(OPERATION))?;
+        let verdict = orders::verdict(&rows).map_err(failed(OPERATION))?;
         self.sound = true;
         placed(verdict)
     }
@@ -125,7 +124,7 @@ impl Transaction {
             }
         };
         self.lease.give_back();
-        placed(verdict(&rows).map_err(failed(OPERATION))?)
+        placed(orders::verdict(&rows).map_err(failed(OPERATION))?)
     }
 
     /// Makes the transaction durable and visible.
@@ -183,10 +182,6 @@ fn terms(settling: &RevisionId, fence: Option<u64>, now: Timestamp) -> sqlx::Res
         refusals_are_final: false,
         now,
     })
-}
-
-fn verdict(rows: &[PgRow]) -> sqlx::Result<Verdict> {
-    orders::verdict(rows.first().ok_or(sqlx::Error::RowNotFound)?)
 }
 
 /// What a verdict is to a strategy.

@@ -14,6 +14,7 @@ use super::file::failed;
 use super::placing::{self, Terms};
 use super::{Sqlite, rows};
 use crate::backend::database::Denial;
+use crate::backend::once::Once;
 use crate::backend::{BackendError, System};
 use crate::domain::{Decision, Order, OrderId, Refusal, Request, RequestId, RevisionId, SaleId};
 
@@ -96,18 +97,13 @@ async fn purchase(
     requests: &[Request],
     terms: &Terms<'_>,
 ) -> sqlx::Result<Vec<Result<Order, Denial>>> {
-    let ids: Vec<_> = requests.iter().map(|request| &request.id).collect();
+    let once = Once::of(requests);
+    let ids: Vec<_> = once.requests.iter().map(|request| &request.id).collect();
     let decided = decisions(&mut *connection, &ids).await?;
-    let mut answers: HashMap<&RequestId, Result<Order, Denial>> = ids
-        .iter()
-        .zip(decided)
-        .filter_map(|(id, decision)| Some((*id, answer(decision?))))
-        .collect();
-    // A request that comes twice in a batch is judged once.
-    let mut seen = HashSet::new();
-    let open: Vec<_> = requests
-        .iter()
-        .filter(|request| !answers.contains_key(&request.id) && seen.insert(&request.id))
+    let judged = once.requests.iter().zip(&decided);
+    let open: Vec<_> = judged
+        .filter(|(_, decision)| decision.is_none())
+        .map(|(request, _)| *request)
         .collect();
     let placed = placing::place(&mut *connection, &open, terms).await?;
     if !terms.keeps_keys {
@@ -119,10 +115,14 @@ async fn purchase(
         });
         insert_refusals(connection, refused, terms.now).await?;
     }
-    answers.extend(open.iter().map(|request| &request.id).zip(placed));
-    ids.into_iter()
-        .map(|id| answers.get(id).cloned().ok_or(sqlx::Error::RowNotFound))
-        .collect()
+    let mut placed = placed.into_iter();
+    let answers: Option<_> = decided
+        .into_iter()
+        .map(|decision| decision.map(answer).or_else(|| placed.next()))
+        .collect();
+    answers
+        .and_then(|answers| once.spread(answers))
+        .ok_or(sqlx::Error::RowNotFound)
 }
 
 fn answer(decision: Decision) -> Result<Order, Denial> {

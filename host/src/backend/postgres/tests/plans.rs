@@ -33,13 +33,16 @@ async fn read_by_buying(
             let text = sqlx::AssertSqlSafe(orders::purchase_as_text(request, terms));
             transaction.fetch_all(sqlx::raw_sql(text)).await?
         }
+        ([request], false) => {
+            let query = orders::purchase_one(request, terms);
+            transaction.fetch_all(query).await?
+        }
         _ => {
-            transaction
-                .fetch_all(orders::purchase(batch, terms))
-                .await?
+            let query = orders::purchase_batch(batch, terms);
+            transaction.fetch_all(query).await?
         }
     };
-    assert_eq!(bought.len(), batch.len());
+    assert_eq!(bought.len(), 1);
     let after = read(&mut transaction).await?;
     transaction.rollback().await?;
     Ok((after.0 - before.0, after.1 - before.1))
