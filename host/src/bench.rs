@@ -13,8 +13,8 @@ mod report;
 use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::Context as _;
+use axum::http::Uri;
 use clap::Args;
-use hyper::Uri;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::load::Market;

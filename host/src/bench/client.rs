@@ -1,23 +1,32 @@
 //! One connection to a listener: kept alive, and opened again where it broke.
 //!
-//! hyper's bare connection and no pool above it: what a load generator spends on itself, it takes from the host beside it.
+//! As much of HTTP as a host and its load generator need of each other, with no task and no pool beside the socket: what a load generator spends on itself, it takes from the host beside it.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    cmp::Ordering,
+    io::{self, Write as _},
+    net::SocketAddr,
+    str,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{
-    Method, Request, StatusCode, Uri,
+use axum::{
     body::Bytes,
-    client::conn::http1::{self, SendRequest},
-    header,
+    http::{Method, StatusCode, Uri, header},
 };
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// How long an answer may take: longer than any host with sound bounds takes for one.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// Fields that the head of an answer may have: several times what a host's has.
+const FIELDS_MAX: usize = 32;
+/// Bytes that there is room for before each read: a usual answer as a whole.
+const READ_BYTES: usize = 4 << 10;
 
 /// Where a listener is: this machine, and nowhere else.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +66,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Its body.
     pub body: Bytes,
+    /// Whether the connection ends with it.
+    closes: bool,
 }
 
 /// Why there is no answer.
@@ -67,10 +78,13 @@ pub enum Unanswered {
     Connect(#[source] io::Error),
     /// The connection broke.
     #[error("the connection broke: {0}")]
-    Broke(#[from] hyper::Error),
-    /// The request cannot be written.
-    #[error("the request is none: {0}")]
-    Request(#[from] hyper::http::Error),
+    Broke(#[from] io::Error),
+    /// What came is no answer.
+    #[error("what came is no answer: {0}")]
+    NotHttp(#[from] httparse::Error),
+    /// What came is an answer of a kind that no host gives.
+    #[error("the answer has {0}")]
+    Foreign(&'static str),
     /// Nothing came in time.
     #[error("no answer in {ANSWER_WAIT:?}")]
     Late,
@@ -79,14 +93,23 @@ pub enum Unanswered {
 impl Unanswered {
     /// Whether the host cannot have had the request.
     pub const fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Request(_))
+        matches!(self, Self::Connect(_))
     }
 }
 
 /// One connection.
 pub struct Client {
     address: SocketAddr,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    connection: Option<Connection>,
+}
+
+/// A connection that is open, as far as is known.
+struct Connection {
+    stream: TcpStream,
+    /// The request, as it is sent.
+    sent: Vec<u8>,
+    /// The answer, as far as it is read.
+    read: Vec<u8>,
 }
 
 impl Client {
@@ -99,23 +122,14 @@ impl Client {
     }
 
     /// Connects, unless it is connected.
-    pub async fn connect(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Unanswered> {
-        let usable = match self.connection.take() {
-            Some(mut open) => open.ready().await.is_ok().then_some(open),
-            None => None,
-        };
-        let connection = match usable {
+    pub async fn connect(&mut self) -> Result<(), Unanswered> {
+        self.connected().await.map(drop)
+    }
+
+    async fn connected(&mut self) -> Result<&mut Connection, Unanswered> {
+        let connection = match self.connection.take().filter(Connection::is_usable) {
             Some(open) => open,
-            None => {
-                let stream = TcpStream::connect(self.address)
-                    .await
-                    .map_err(Unanswered::Connect)?;
-                stream.set_nodelay(true).map_err(Unanswered::Connect)?;
-                let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-                // It ends with the connection; how it ended is told to whoever waits for an answer.
-                tokio::spawn(driver);
-                sender
-            }
+            None => Connection::open(self.address).await?,
         };
         Ok(self.connection.insert(connection))
     }
@@ -127,28 +141,11 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Answer, Unanswered> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
-        let connection = self.connect().await?;
-        let answered = async {
-            let response = connection.send_request(request).await?;
-            let (head, body) = response.into_parts();
-            let text = |name| head.headers.get(name).and_then(|it| it.to_str().ok());
-            let seconds = text(header::RETRY_AFTER).and_then(|text| text.parse().ok());
-            Ok(Answer {
-                status: head.status,
-                location: text(header::LOCATION).map(str::to_owned),
-                retry_after: seconds.map(Duration::from_secs),
-                body: body.collect().await?.to_bytes(),
-            })
-        };
-        let answered = tokio::time::timeout(ANSWER_WAIT, answered).await;
+        let connection = self.connected().await?;
+        let asked = connection.ask(&method, path, &body);
+        let answered = tokio::time::timeout(ANSWER_WAIT, asked).await;
         let answered = answered.unwrap_or(Err(Unanswered::Late));
-        if answered.is_err() {
+        if answered.as_ref().map_or(true, |answer| answer.closes) {
             self.connection = None;
         }
         answered
@@ -186,4 +183,82 @@ impl Client {
             .and_then(Value::as_i64)
             .with_context(|| format!("{path} answered without an id: {text}"))
     }
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Result<Self, Unanswered> {
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(Unanswered::Connect)?;
+        stream.set_nodelay(true).map_err(Unanswered::Connect)?;
+        Ok(Self {
+            stream,
+            sent: Vec::new(),
+            read: Vec::new(),
+        })
+    }
+
+    /// Whether it can take a request, as far as is known: nothing comes of it that nobody asked for, not even its end.
+    fn is_usable(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    async fn ask(
+        &mut self,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Answer, Unanswered> {
+        self.sent.clear();
+        write!(
+            self.sent,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )?;
+        self.sent.extend_from_slice(body);
+        self.stream.write_all(&self.sent).await?;
+        self.read.clear();
+        loop {
+            self.read.reserve(READ_BYTES);
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if let Some(answer) = answer(&self.read)? {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// The answer that these bytes are; none where there is more to come.
+fn answer(read: &[u8]) -> Result<Option<Answer>, Unanswered> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut head = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(head_bytes) = head.parse(read)? else {
+        return Ok(None);
+    };
+    let text = |name: header::HeaderName| {
+        let mut fields = head.headers.iter();
+        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name.as_str()))?;
+        str::from_utf8(field.value).ok()
+    };
+    let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let length = text(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+    let length: usize = length.ok_or(Unanswered::Foreign("no content-length"))?;
+    let body = read.get(head_bytes..).unwrap_or_default();
+    match body.len().cmp(&length) {
+        Ordering::Less => return Ok(None),
+        Ordering::Equal => {}
+        Ordering::Greater => return Err(Unanswered::Foreign("more than its content-length")),
+    }
+    let seconds = text(header::RETRY_AFTER).and_then(|text| text.parse().ok());
+    Ok(Some(Answer {
+        status: status.ok_or(Unanswered::Foreign("no status"))?,
+        location: text(header::LOCATION).map(str::to_owned),
+        retry_after: seconds.map(Duration::from_secs),
+        body: Bytes::copy_from_slice(body),
+        closes: text(header::CONNECTION).is_some_and(|text| text.eq_ignore_ascii_case("close")),
+    }))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hyper::Uri;
+use axum::http::Uri;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},

@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hyper::{Method, StatusCode, body::Bytes};
+use axum::{
+    body::Bytes,
+    http::{Method, StatusCode},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
