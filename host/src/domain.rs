@@ -6,6 +6,7 @@ use std::fmt;
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// Names a product; positive.
 pub type ProductId = i64;
@@ -161,7 +162,7 @@ pub fn hint_key(sale: SaleId) -> String {
 
 /// The id of a request: unique for ever, signed by the host's ticket key (see `ticket`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(pub String);
+pub struct RequestId(pub SmolStr);
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,7 +176,7 @@ pub struct KeyId(pub [u8; 32]);
 
 /// A strategy's version: the stem of its file, its place in the path, its label in the metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version(String);
+pub struct Version(SmolStr);
 
 impl Version {
     /// Takes `[a-z][a-z0-9-]{0,31}`.
@@ -185,7 +186,7 @@ impl Version {
             && text
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        shaped.then(|| Self(text.to_owned()))
+        shaped.then(|| Self(text.into()))
     }
 
     /// The version as text.
@@ -202,7 +203,7 @@ impl fmt::Display for Version {
 
 /// One immutable build of a strategy: the first 12 hexadecimal digits of its component's SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct RevisionId(pub String);
+pub struct RevisionId(pub SmolStr);
 
 impl fmt::Display for RevisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -222,8 +222,8 @@ impl Strategy {
         {
             self.traps.note(Trap {
                 at: Timestamp::now(),
-                revision: chosen.revision.id.0.clone(),
-                request_id: ran.requests.first().map(|request| request.id.0.clone()),
+                revision: chosen.revision.id.to_string(),
+                request_id: ran.requests.first().map(|request| request.id.to_string()),
                 cause: ran.cause.clone().unwrap_or_default(),
             });
         }

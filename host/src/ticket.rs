@@ -75,7 +75,7 @@ impl TicketKeys {
         let signed = self
             .all()
             .any(|key| prove(key, name, sale).verify_truncated_left(proof).is_ok());
-        signed.then(|| RequestId(text.to_ascii_lowercase()))
+        signed.then(|| RequestId(text.to_ascii_lowercase().into()))
     }
 
     /// A request's place as its Location carries it, with a proof that it is this request's: `partition-offset-proof`.
@@ -113,7 +113,7 @@ impl TicketKeys {
     fn seal(&self, name: [u8; NAME_BYTES], sale: SaleId) -> RequestId {
         let proof: [u8; PROOF_BYTES] =
             first(&prove(&self.signing, &name, sale).finalize().into_bytes());
-        RequestId(hex::encode(name) + &hex::encode(proof))
+        RequestId((hex::encode(name) + &hex::encode(proof)).into())
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
         let keys = keys("a key of enough bytes");
         let id = keys.random(7, at(1)).0;
         for place in 0..id.len() {
-            let mut forged = id.clone().into_bytes();
+            let mut forged = id.as_bytes().to_vec();
             forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
             assert_eq!(keys.verify(7, &String::from_utf8(forged).unwrap()), None);
         }

@@ -59,7 +59,7 @@ impl Scene {
     /// What a purchase that asks the host so often is given.
     pub fn task(&self, host_calls: u32) -> CallTask {
         let request = Request {
-            id: RequestId("00".repeat(32)),
+            id: RequestId("00".repeat(32).into()),
             key: None,
             sale_id: 1,
             user_id: 1,

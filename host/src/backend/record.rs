@@ -31,7 +31,7 @@ pub fn encode(request: &Request) -> Result<NewRecord, serde_json::Error> {
         time_sale_id: request.sale_id,
         user_id: request.user_id,
         quantity: request.quantity,
-        request_id: request.id.0.clone(),
+        request_id: request.id.to_string(),
     })?;
     let headers = [
         ("schema", SCHEMA.to_owned()),
@@ -64,14 +64,14 @@ pub fn decode(record: &Record) -> Result<Request, DeadLetter> {
     let value: Value = serde_json::from_slice(&record.value).map_err(|_| DeadLetter::Malformed)?;
     let read = || {
         Some(Request {
-            id: RequestId(storable(&value.request_id)?.to_owned()),
+            id: RequestId(storable(&value.request_id)?.into()),
             key: None,
             sale_id: value.time_sale_id,
             user_id: (value.user_id > 0).then_some(value.user_id)?,
             quantity: (value.quantity > 0).then_some(value.quantity)?,
             accepted_at: header("acceptedAt")?.parse::<Timestamp>().ok()?,
             version: Version::parse(header("version")?)?,
-            revision: RevisionId(storable(header("revision")?)?.to_owned()),
+            revision: RevisionId(storable(header("revision")?)?.into()),
         })
     };
     read().ok_or(DeadLetter::Malformed)

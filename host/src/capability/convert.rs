@@ -45,7 +45,7 @@ impl From<(u32, &Request)> for types::Request {
     fn from((handle, request): (u32, &Request)) -> Self {
         Self {
             handle,
-            id: request.id.0.clone(),
+            id: request.id.to_string(),
             sale_id: request.sale_id.unsigned_abs(),
             user_id: request.user_id.unsigned_abs(),
             quantity: request.quantity,

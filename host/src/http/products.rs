@@ -120,15 +120,15 @@ impl From<Order> for OrderReply {
     fn from(order: Order) -> Self {
         Self {
             id: order.id,
-            request_id: order.request_id.0,
+            request_id: order.request_id.0.into(),
             time_sale_id: order.sale_id,
             product_id: order.product_id,
             user_id: order.user_id,
             quantity: order.quantity,
             discount_price: order.discount_price,
             version: order.version.to_string(),
-            accepting_revision: order.accepting_revision.0,
-            settling_revision: order.settling_revision.0,
+            accepting_revision: order.accepting_revision.0.into(),
+            settling_revision: order.settling_revision.0.into(),
             created_at: order.created_at,
         }
     }

@@ -155,7 +155,8 @@ async fn purchase(
         chosen: &chosen,
         hangup,
     };
-    let answered = answer(&app, call, request).await;
+    // On the heap: a handler's future is moved three times before it runs, and this part of it is all that is large.
+    let answered = Box::pin(answer(&app, call, request)).await;
     let response = answered.unwrap_or_else(|problem| {
         named(
             &strategy.version,
@@ -260,7 +261,7 @@ async fn replay(app: &App, request: &Request, first: KeyRecord) -> Result<Respon
 fn ordered(order: Order) -> Response {
     let body = OrderedReply {
         order_id: order.id,
-        request_id: order.request_id.0,
+        request_id: order.request_id.0.into(),
         time_sale_id: order.sale_id,
         user_id: order.user_id,
         product_id: order.product_id,
@@ -275,7 +276,7 @@ fn ordered(order: Order) -> Response {
 
 fn accepted(app: &App, request: &Request, ticket: &Ticket) -> Response {
     let body = AcceptedReply {
-        request_id: request.id.0.clone(),
+        request_id: request.id.to_string(),
         status: ResultStatus::Pending,
         queue_position: ticket.queue_position,
         total_waiting: ticket.total_waiting,

@@ -47,7 +47,7 @@ struct ResultReply {
 impl ResultReply {
     fn is(request: RequestId, status: ResultStatus) -> Self {
         Self {
-            request_id: request.0,
+            request_id: request.0.into(),
             status,
             queue_position: None,
             total_waiting: None,

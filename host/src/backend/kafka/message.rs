@@ -70,7 +70,7 @@ pub fn record(message: &BorrowedMessage<'_>) -> Option<Record> {
     for header in message.headers().into_iter().flat_map(readable) {
         let value = header.value.unwrap_or_default();
         match std::str::from_utf8(value) {
-            Ok(id) if header.key == REQUEST_ID => request_id = Some(RequestId(id.to_owned())),
+            Ok(id) if header.key == REQUEST_ID => request_id = Some(RequestId(id.into())),
             _ => headers.push((header.key.to_owned(), value.to_vec())),
         }
     }

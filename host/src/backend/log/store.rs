@@ -83,7 +83,7 @@ pub async fn append(
     .bind(&record.key)
     .bind(&record.value)
     .bind(headers)
-    .bind(record.request_id.as_ref().map(|id| &id.0))
+    .bind(record.request_id.as_ref().map(|id| id.0.as_str()))
     .bind(now.as_millisecond())
     .fetch_one(connection)
     .await?;
@@ -153,7 +153,7 @@ pub async fn find(file: &File, request: &RequestId) -> Result<Option<Place>> {
         "SELECT max(log_offset) FROM records WHERE topic = ?1 AND request_id = ?2",
     )
     .bind(REQUESTS)
-    .bind(&request.0)
+    .bind(request.0.as_str())
     .fetch_one(file.readers())
     .await?;
     offset.map(place).transpose()
@@ -161,14 +161,14 @@ pub async fn find(file: &File, request: &RequestId) -> Result<Option<Place>> {
 
 fn record(row: &SqliteRow) -> Result<Record> {
     let headers: String = row.try_get("headers")?;
-    let request_id: Option<String> = row.try_get("request_id")?;
+    let request_id: Option<&str> = row.try_get("request_id")?;
     Ok(Record {
         place: place(row.try_get("log_offset")?)?,
         key: row.try_get("key")?,
         value: row.try_get("value")?,
         headers: serde_json::from_str(&headers)
             .map_err(|error| sqlx::Error::Decode(error.into()))?,
-        request_id: request_id.map(RequestId),
+        request_id: request_id.map(|id| RequestId(id.into())),
         timestamp: Timestamp::from_millisecond(row.try_get("appended_at")?)
             .map_err(|error| sqlx::Error::Decode(error.into()))?,
     })

@@ -48,7 +48,7 @@ fn record(request: &str) -> NewRecord {
 }
 
 fn id(request: &str) -> RequestId {
-    RequestId(request.to_owned())
+    RequestId(request.into())
 }
 
 fn place(offset: u64) -> Place {

@@ -141,11 +141,11 @@ fn bind<'q>(
 ) -> Query<'q, sqlx::Postgres, PgArguments> {
     query
         .bind(key.0)
-        .bind(&request.id.0)
+        .bind(request.id.0.as_str())
         .bind(request.sale_id)
         .bind(request.user_id)
         .bind(i64::from(request.quantity))
         .bind(request.version.as_str())
-        .bind(&request.revision.0)
+        .bind(request.revision.0.as_str())
         .bind(request.accepted_at.as_millisecond())
 }

@@ -3,6 +3,7 @@
 //! The other files of the room call it; whoever adds a column changes it here.
 
 use jiff::Timestamp;
+use smol_str::SmolStr;
 use sqlx::postgres::PgRow;
 use sqlx::{Result, Row};
 
@@ -43,7 +44,7 @@ pub fn sale(row: &PgRow) -> Result<Sale> {
 pub fn order(row: &PgRow) -> Result<Order> {
     Ok(Order {
         id: row.try_get("id")?,
-        request_id: RequestId(row.try_get("request_id")?),
+        request_id: RequestId(text(row, "request_id")?),
         sale_id: row.try_get("time_sale_id")?,
         product_id: row.try_get("product_id")?,
         user_id: row.try_get("user_id")?,
@@ -51,8 +52,8 @@ pub fn order(row: &PgRow) -> Result<Order> {
         discount_price: row.try_get("discount_price")?,
         remaining: row.try_get("remaining")?,
         version: version(row, "version")?,
-        accepting_revision: RevisionId(row.try_get("accepting_revision")?),
-        settling_revision: RevisionId(row.try_get("settling_revision")?),
+        accepting_revision: RevisionId(text(row, "accepting_revision")?),
+        settling_revision: RevisionId(text(row, "settling_revision")?),
         created_at: time(row, "created_at")?,
     })
 }
@@ -75,14 +76,14 @@ pub fn refusal(code: &str, column: &'static str) -> Result<Refusal> {
 /// The request in a row of `idempotency_keys`.
 pub fn request(row: &PgRow, key: KeyId) -> Result<Request> {
     Ok(Request {
-        id: RequestId(row.try_get("request_id")?),
+        id: RequestId(text(row, "request_id")?),
         key: Some(key),
         sale_id: row.try_get("time_sale_id")?,
         user_id: row.try_get("user_id")?,
         quantity: small(row.try_get("quantity")?)?,
         accepted_at: time(row, "accepted_at")?,
         version: version(row, "version")?,
-        revision: RevisionId(row.try_get("revision")?),
+        revision: RevisionId(text(row, "revision")?),
     })
 }
 
@@ -133,6 +134,10 @@ pub fn unsigned(count: i64) -> Result<u64> {
 
 fn small(count: i64) -> Result<u32> {
     u32::try_from(count).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn text(row: &PgRow, column: &'static str) -> Result<SmolStr> {
+    row.try_get::<&str, _>(column).map(SmolStr::new)
 }
 
 fn version(row: &PgRow, column: &'static str) -> Result<Version> {

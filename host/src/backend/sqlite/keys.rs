@@ -199,12 +199,12 @@ fn bind<'q>(
 ) -> Query<'q, sqlx::Sqlite, SqliteArguments> {
     query
         .bind(key.0.as_slice())
-        .bind(&request.id.0)
+        .bind(request.id.0.as_str())
         .bind(request.sale_id)
         .bind(request.user_id)
         .bind(request.quantity)
         .bind(request.version.as_str())
-        .bind(&request.revision.0)
+        .bind(request.revision.0.as_str())
         .bind(request.accepted_at.as_millisecond())
 }
 

@@ -199,7 +199,7 @@ async fn insert(
          RETURNING id",
     )
     .bind(rows::batch(&new)?)
-    .bind(&terms.settling.0)
+    .bind(terms.settling.0.as_str())
     .bind(terms.fence)
     .bind(terms.now.as_millisecond())
     .fetch_all(connection)

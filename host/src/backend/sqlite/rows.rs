@@ -3,6 +3,7 @@
 //! The other files of the room call it; whoever adds a column changes it here.
 
 use jiff::Timestamp;
+use smol_str::SmolStr;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Result, Row};
 
@@ -50,7 +51,7 @@ pub fn sale(row: &SqliteRow) -> Result<Sale> {
 pub fn order(row: &SqliteRow) -> Result<Order> {
     Ok(Order {
         id: row.try_get("id")?,
-        request_id: RequestId(row.try_get("request_id")?),
+        request_id: RequestId(text(row, "request_id")?),
         sale_id: row.try_get("time_sale_id")?,
         product_id: row.try_get("product_id")?,
         user_id: row.try_get("user_id")?,
@@ -58,8 +59,8 @@ pub fn order(row: &SqliteRow) -> Result<Order> {
         discount_price: row.try_get("discount_price")?,
         remaining: row.try_get("remaining")?,
         version: version(row, "version")?,
-        accepting_revision: RevisionId(row.try_get("accepting_revision")?),
-        settling_revision: RevisionId(row.try_get("settling_revision")?),
+        accepting_revision: RevisionId(text(row, "accepting_revision")?),
+        settling_revision: RevisionId(text(row, "settling_revision")?),
         created_at: time(row, "created_at")?,
     })
 }
@@ -67,14 +68,14 @@ pub fn order(row: &SqliteRow) -> Result<Order> {
 /// The request in a row of `idempotency_keys`.
 pub fn request(row: &SqliteRow, key: KeyId) -> Result<Request> {
     Ok(Request {
-        id: RequestId(row.try_get("request_id")?),
+        id: RequestId(text(row, "request_id")?),
         key: Some(key),
         sale_id: row.try_get("time_sale_id")?,
         user_id: row.try_get("user_id")?,
         quantity: row.try_get("quantity")?,
         accepted_at: time(row, "accepted_at")?,
         version: version(row, "version")?,
-        revision: RevisionId(row.try_get("revision")?),
+        revision: RevisionId(text(row, "revision")?),
     })
 }
 
@@ -113,10 +114,14 @@ pub fn document(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
+fn text(row: &SqliteRow, column: &'static str) -> Result<SmolStr> {
+    row.try_get::<&str, _>(column).map(SmolStr::new)
+}
+
 /// A strategy's version in a column.
 pub fn version(row: &SqliteRow, column: &'static str) -> Result<Version> {
-    let text: String = row.try_get(column)?;
-    Version::parse(&text).ok_or_else(|| unknown(column, &text))
+    let text: &str = row.try_get(column)?;
+    Version::parse(text).ok_or_else(|| unknown(column, text))
 }
 
 /// A moment in a column of milliseconds.

@@ -101,14 +101,14 @@ impl Fixture {
     /// A request without a key.
     pub fn request(&self, id: &str, sale: &Sale, user_id: i64, quantity: u32) -> Request {
         Request {
-            id: RequestId(id.to_owned()),
+            id: RequestId(id.into()),
             key: None,
             sale_id: sale.id,
             user_id,
             quantity,
             accepted_at: self.now,
             version: version(),
-            revision: RevisionId("accepting".to_owned()),
+            revision: RevisionId("accepting".into()),
         }
     }
 
@@ -171,7 +171,7 @@ fn options(folder: &TempDir, writer_wait: Duration) -> SqliteOptions {
 }
 
 pub fn settling() -> RevisionId {
-    RevisionId("settling".to_owned())
+    RevisionId("settling".into())
 }
 
 pub fn rejected(rejection: Rejection) -> Refusal {

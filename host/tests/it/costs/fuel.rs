@@ -192,10 +192,10 @@ struct Called {
 impl Guest<'_> {
     /// One call in a fresh instance, for one piece.
     async fn call(&self, operation: Operation, sale_id: SaleId, user_id: i64) -> Called {
-        let revision = RevisionId("0".repeat(12));
+        let revision = RevisionId("0".repeat(12).into());
         let request = Request {
             // Of a buyer's purchase in one sale, and as long as those of a host.
-            id: RequestId(format!("{:064x}", sale_id * 1_000 + user_id)),
+            id: RequestId(format!("{:064x}", sale_id * 1_000 + user_id).into()),
             key: None,
             sale_id,
             user_id,

@@ -33,7 +33,7 @@ fn request(number: u32, sale: u8) -> NewRecord {
         key: vec![sale],
         value: b"value".to_vec(),
         headers: Vec::new(),
-        request_id: Some(RequestId(format!("request {number}"))),
+        request_id: Some(RequestId(format!("request {number}").into())),
     }
 }
 

@@ -194,7 +194,7 @@ async fn decisions_come_in_the_order_of_the_question() -> Outcome {
     let fixture = Fixture::new().await?;
     let sale = fixture.sale(1).await?;
     let order = fixture.buy(&fixture.request("bought", &sale, 1, 1)).await?;
-    let id = |id: &str| RequestId(id.to_owned());
+    let id = |id: &str| RequestId(id.into());
     let failed = (id("failed"), sale.id, Refusal::StrategyFailed);
     fixture.database.refuse(&[failed], fixture.now).await?;
     let asked = [id("failed"), id("unknown"), id("bought"), id("failed")];
@@ -217,8 +217,8 @@ async fn the_first_refusal_wins_and_none_touches_an_order() -> Outcome {
     let fixture = Fixture::new().await?;
     let sale = fixture.sale(1).await?;
     let order = fixture.buy(&fixture.request("bought", &sale, 1, 1)).await?;
-    let bought = RequestId("bought".to_owned());
-    let lost = RequestId("lost".to_owned());
+    let bought = RequestId("bought".into());
+    let lost = RequestId("lost".into());
     let refusals = [
         (bought.clone(), sale.id, Refusal::StrategyFailed),
         (lost.clone(), sale.id, rejected(Rejection::NotOpen)),

@@ -127,7 +127,7 @@ async fn each_hears_its_own_answer_and_a_no_hinders_nobody() -> Outcome {
     let mut answers = Vec::new();
     for caller in crowd {
         let answer = caller.await??.ok_or("it was withdrawn")?;
-        answers.push(answer.map(|order| (order.request_id.0, order.remaining)));
+        answers.push(answer.map(|order| (order.request_id.to_string(), order.remaining)));
     }
     let no = |rejection| Err(Denial::Refused(rejected(rejection)));
     let sold = |id: &str, remaining| Ok((id.to_owned(), remaining));
@@ -160,7 +160,7 @@ async fn orders_say_which_version_and_revision_sold_them_whoever_waited_beside()
     let callers: Vec<_> = (1..=30)
         .zip(builds.into_iter().cycle())
         .map(|(user, (version, revision))| {
-            let revision = RevisionId(revision.to_owned());
+            let revision = RevisionId(revision.into());
             let request = Request {
                 version: Version::parse(version).unwrap_or_else(|| unreachable!("it is one")),
                 revision: revision.clone(),
