@@ -155,8 +155,7 @@ async fn purchase(
         chosen: &chosen,
         hangup,
     };
-    // On the heap: a handler's future is moved three times before it runs, and this part of it is all that is large.
-    let answered = Box::pin(answer(&app, call, request)).await;
+    let answered = answer(&app, call, request).await;
     let response = answered.unwrap_or_else(|problem| {
         named(
             &strategy.version,
@@ -192,7 +191,8 @@ impl Call<'_> {
             chosen,
             hangup,
         } = self;
-        Ok(strategy.purchase(chosen, request, hangup).await)
+        // On the heap: this is all that is large of a handler's future, which is moved some times before it runs.
+        Ok(Box::pin(strategy.purchase(chosen, request, hangup)).await)
     }
 }
 
