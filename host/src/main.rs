@@ -12,7 +12,7 @@ use timesale::{
     plugin::{self, PluginCommand},
     strategy::compiler::{self, Compile},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// What a command ends with that is refused; whoever could not even check ends with 2.
@@ -23,12 +23,7 @@ const THREADS_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::read();
-    let runtime = match &cli.command {
-        // A load generator leaves the processors to the host that it loads.
-        Some(Command::Bench(_)) => Builder::new_current_thread().enable_all().build(),
-        _ => Runtime::new(),
-    };
-    let runtime = match runtime {
+    let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("timesale cannot start its threads: {error}");
