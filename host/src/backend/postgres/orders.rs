@@ -140,11 +140,11 @@ impl Postgres {
             [] => Vec::new(),
             _ => self.decisions(&open).await?,
         };
-        let mut decided = decided.into_iter().flatten().map(final_answer);
-        let answers = answers
+        let mut decided = decided.into_iter();
+        let answers: Option<_> = answers
             .into_iter()
-            .map(|answer| answer.or_else(|| decided.next()));
-        let answers: Option<_> = answers.collect();
+            .map(|answer| answer.or_else(|| decided.next()?.map(final_answer)))
+            .collect();
         answers.ok_or_else(|| failed("read the decisions")(sqlx::Error::RowNotFound))
     }
 
