@@ -12,8 +12,8 @@ mod report;
 
 use std::{num::NonZeroU32, time::Duration};
 
+use ::http::Uri;
 use anyhow::Context as _;
-use axum::http::Uri;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 

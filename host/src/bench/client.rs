@@ -10,11 +10,8 @@ use std::{
     time::Duration,
 };
 
+use ::http::{Method, StatusCode, Uri, header};
 use anyhow::Context as _;
-use axum::{
-    body::Bytes,
-    http::{Method, StatusCode, Uri, header},
-};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -65,7 +62,7 @@ pub struct Answer {
     /// When it says to come again.
     pub retry_after: Option<Duration>,
     /// Its body.
-    pub body: Bytes,
+    pub body: Vec<u8>,
     /// Whether the connection ends with it.
     closes: bool,
 }
@@ -139,10 +136,10 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        body: Bytes,
+        body: &[u8],
     ) -> Result<Answer, Unanswered> {
         let connection = self.connected().await?;
-        let asked = connection.ask(&method, path, &body);
+        let asked = connection.ask(&method, path, body);
         let answered = tokio::time::timeout(ANSWER_WAIT, asked).await;
         let answered = answered.unwrap_or(Err(Unanswered::Late));
         if answered.as_ref().map_or(true, |answer| answer.closes) {
@@ -152,8 +149,8 @@ impl Client {
     }
 
     /// Reads a path; anything but a 200 is an error.
-    pub async fn read(&mut self, path: &str) -> anyhow::Result<Bytes> {
-        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+    pub async fn read(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.send(Method::GET, path, &[]).await?;
         anyhow::ensure!(
             answer.status == StatusCode::OK,
             "{path} answered {}",
@@ -169,8 +166,8 @@ impl Client {
 
     /// Creates something, and returns its id.
     pub async fn create(&mut self, path: &str, body: &Value) -> anyhow::Result<i64> {
-        let body = Bytes::from(serde_json::to_vec(body)?);
-        let answer = self.send(Method::POST, path, body).await?;
+        let body = serde_json::to_vec(body)?;
+        let answer = self.send(Method::POST, path, &body).await?;
         let text = String::from_utf8_lossy(&answer.body);
         anyhow::ensure!(
             answer.status == StatusCode::CREATED,
@@ -258,7 +255,7 @@ fn answer(read: &[u8]) -> Result<Option<Answer>, Unanswered> {
         status: status.ok_or(Unanswered::Foreign("no status"))?,
         location: text(header::LOCATION).map(str::to_owned),
         retry_after: seconds.map(Duration::from_secs),
-        body: Bytes::copy_from_slice(body),
+        body: body.to_vec(),
         closes: text(header::CONNECTION).is_some_and(|text| text.eq_ignore_ascii_case("close")),
     }))
 }

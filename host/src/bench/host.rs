@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::http::Uri;
 use anyhow::Context as _;
-use axum::http::Uri;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},

@@ -12,11 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::http::{Method, StatusCode};
 use anyhow::Context as _;
-use axum::{
-    body::Bytes,
-    http::{Method, StatusCode},
-};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -78,7 +75,7 @@ impl<'a> Market<'a> {
             for sale in &sales {
                 self.users += 1;
                 let path = purchase_path(seller_version, *sale);
-                let answer = seller.send(Method::POST, &path, body(self.users)).await?;
+                let answer = seller.send(Method::POST, &path, &body(self.users)).await?;
                 anyhow::ensure!(
                     answer.status == StatusCode::CREATED,
                     "{seller_version} cannot sell out: {}",
@@ -253,8 +250,8 @@ fn purchase_path(version: &str, sale: i64) -> String {
     format!("/api/{version}/time-sales/{sale}/purchase")
 }
 
-fn body(user: i64) -> Bytes {
-    Bytes::from(format!(r#"{{"userId":{user},"quantity":1}}"#))
+fn body(user: i64) -> Vec<u8> {
+    format!(r#"{{"userId":{user},"quantity":1}}"#).into_bytes()
 }
 
 /// What the buyers of a measurement share.
@@ -311,7 +308,7 @@ async fn buy_once(
     due: Instant,
     tally: &mut Tally,
 ) -> Option<Duration> {
-    let answer = client.send(Method::POST, path, body(user)).await;
+    let answer = client.send(Method::POST, path, &body(user)).await;
     let took = due.elapsed();
     match answer {
         Ok(answer) => {

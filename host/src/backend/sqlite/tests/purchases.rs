@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::{Fixture, Outcome, rejected, settling};
 use crate::backend::database::Denial;
-use crate::domain::{Decision, Refusal, Rejection, RequestId, Sale};
+use crate::domain::{Decision, Refusal, Rejection, Request, RequestId, Sale};
 
 fn sold_out() -> Denial {
     Denial::Refused(rejected(Rejection::SoldOut))
@@ -91,38 +91,105 @@ async fn a_batch_is_judged_in_its_order_and_a_no_hinders_nobody() -> Outcome {
 }
 
 #[tokio::test]
-async fn an_order_is_answered_as_it_is_kept_whatever_stands_beside_it() -> Outcome {
+async fn each_request_is_answered_in_its_place_whatever_stands_beside_it() -> Outcome {
     let fixture = Fixture::new().await?;
-    let (one, other) = (fixture.sale(3).await?, fixture.sale(3).await?);
-    let first = fixture.request("first", &one, 1, 1);
-    let second = fixture.request("second", &other, 2, 2);
-    let batches = [
-        vec![second.clone(), first.clone()],
-        vec![
-            fixture.request("third", &one, 3, 1),
-            second,
-            fixture.request("greedy", &other, 4, 2),
-            fixture.keyed("keyed", &other, 1),
-            first,
-            fixture.request("last", &one, 5, 1),
-        ],
+    let one = fixture.limited_sale(3, Some(2)).await?;
+    let other = fixture.sale(4).await?;
+    let database = &fixture.database;
+    let before = [
+        fixture.request("second", &other, 2, 2),
+        fixture.request("first", &one, 1, 1),
     ];
-    for batch in batches {
-        let answers = fixture
-            .database
-            .purchase(&batch, &settling(), false, fixture.now)
-            .await?;
-        for (request, answer) in batch.iter().zip(answers) {
-            let Ok(order) = answer else {
-                assert_eq!((request.id.0.as_str(), answer), ("greedy", Err(sold_out())));
-                continue;
-            };
-            assert_eq!(order.request_id, request.id);
-            assert_eq!(fixture.database.order(order.id).await?, Some(order));
+    let placed = database
+        .purchase(&before, &settling(), false, fixture.now)
+        .await?;
+    let failed = fixture.request("failed", &one, 9, 1);
+    let refusal = (failed.id.clone(), one.id, Refusal::StrategyFailed);
+    database.refuse(&[refusal], fixture.now).await?;
+
+    let no = |rejection| Err(Denial::Refused(rejected(rejection)));
+    let nowhere = Request {
+        sale_id: other.id + 1,
+        ..fixture.request("nowhere", &other, 3, 1)
+    };
+    let [second, first] = before;
+    let batch = [
+        // The request, and why there is no order.
+        (fixture.request("third", &one, 3, 1), None),
+        (second, None),
+        (failed, Some(Err(Denial::Refused(Refusal::StrategyFailed)))),
+        (fixture.request("third", &one, 3, 1), None),
+        (
+            fixture.request("greedy", &other, 4, 3),
+            Some(no(Rejection::SoldOut)),
+        ),
+        (fixture.keyed("keyed", &other, 1), None),
+        (
+            fixture.keyed("same key", &other, 1),
+            Some(Err(Denial::Taken)),
+        ),
+        (
+            fixture.request("too many", &one, 1, 2),
+            Some(no(Rejection::SoldOut)),
+        ),
+        (nowhere, Some(no(Rejection::SaleNotFound))),
+        (fixture.request("last", &one, 1, 1), None),
+        (first, None),
+        (fixture.request("late", &other, 1, 1), None),
+    ];
+    let requests: Vec<_> = batch.iter().map(|(request, _)| request.clone()).collect();
+    let answers = database
+        .purchase(&requests, &settling(), false, fixture.now)
+        .await?;
+
+    assert_eq!(answers.len(), batch.len());
+    for ((request, denied), answer) in batch.into_iter().zip(&answers) {
+        match answer {
+            Ok(order) => {
+                assert_eq!((&order.request_id, denied), (&request.id, None));
+                assert_eq!(database.order(order.id).await?.as_ref(), Some(order));
+            }
+            Err(_) => assert_eq!(Some(answer), denied.as_ref(), "{}", request.id),
         }
     }
+    assert_eq!([&answers[1], &answers[10]], [&placed[0], &placed[1]]);
+    assert_eq!(answers[0], answers[3]);
     assert_eq!(fixture.remaining(&one).await?, 0);
     assert_eq!(fixture.remaining(&other).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_a_batch_a_buyer_counts_for_each_limited_sale_by_itself() -> Outcome {
+    let fixture = Fixture::new().await?;
+    let limited = fixture.limited_sale(10, Some(3)).await?;
+    let also_limited = fixture.limited_sale(10, Some(1)).await?;
+    let open = fixture.sale(10).await?;
+    fixture
+        .buy(&fixture.request("before", &limited, 1, 2))
+        .await?;
+    let batch = [
+        fixture.request("a", &limited, 1, 2),
+        fixture.request("b", &open, 1, 5),
+        fixture.request("c", &limited, 1, 1),
+        fixture.request("d", &also_limited, 1, 1),
+        fixture.request("e", &limited, 2, 3),
+        fixture.request("f", &open, 1, 5),
+        fixture.request("g", &also_limited, 1, 1),
+        fixture.request("h", &limited, 2, 1),
+    ];
+    let answers = fixture
+        .database
+        .purchase(&batch, &settling(), true, fixture.now)
+        .await?;
+    let exceeded = Err(Denial::Refused(rejected(Rejection::LimitExceeded)));
+    for (place, answer) in answers.iter().enumerate() {
+        let is_refused = [0, 6, 7].contains(&place);
+        assert_eq!(answer.is_err(), is_refused, "{place}: {answer:?}");
+        if is_refused {
+            assert_eq!(*answer, exceeded);
+        }
+    }
     Ok(())
 }
 
