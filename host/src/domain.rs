@@ -1,6 +1,7 @@
 //! The words of a flash sale: products, sales, requests, orders, and the kinds of no.
 //!
 //! Facts and their shapes only: how they are stored is `backend`'s, how they are asked for is `http`'s, how a strategy sees them is `capability`'s.
+//! A purchase copies the names of its request, version and revision a dozen times on its way: they are strings whose copies allocate nothing.
 
 use std::fmt;
 
