@@ -103,6 +103,16 @@ pub enum Denial {
     Taken,
 }
 
+impl Decision {
+    /// What `purchase` answers for a request that was decided before.
+    pub fn into_answer(self) -> Result<Order, Denial> {
+        match self {
+            Self::Ordered(order) => Ok(order),
+            Self::Refused(refusal) => Err(Denial::Refused(refusal)),
+        }
+    }
+}
+
 /// Who bought since a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buyers {

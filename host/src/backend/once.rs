@@ -29,8 +29,24 @@ impl<'a> Once<'a> {
         }
     }
 
-    /// An answer for each request of the batch, from one for each that stands once; none where one is missing.
-    pub fn spread<T: Clone>(&self, answers: Vec<T>) -> Option<Vec<T>> {
+    /// Those about which nothing is known.
+    pub fn open<T>(&self, known: &[Option<T>]) -> Vec<&'a Request> {
+        let open = self.requests.iter().zip(known);
+        let open = open.filter_map(|(request, known)| known.is_none().then_some(*request));
+        open.collect()
+    }
+
+    /// An answer for each request of the batch: what is known of it, else the next of the others, which are those to `open`; none where one is missing.
+    pub fn spread<T: Clone>(
+        &self,
+        known: Vec<Option<T>>,
+        others: impl IntoIterator<Item = T>,
+    ) -> Option<Vec<T>> {
+        let mut others = others.into_iter();
+        let answers = known
+            .into_iter()
+            .map(|known| known.or_else(|| others.next()));
+        let answers: Vec<T> = answers.collect::<Option<_>>()?;
         if answers.len() == self.places.len() {
             return Some(answers);
         }

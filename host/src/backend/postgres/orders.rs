@@ -118,34 +118,19 @@ impl Postgres {
                 _ => answers(&rows, &once.requests, &terms),
             };
             let answers = answers.map_err(failed(OPERATION))?;
-            let answers = self.complete(answers, &once.requests).await?;
-            let answers = once.spread(answers).ok_or(sqlx::Error::RowNotFound);
-            return answers.map_err(failed(OPERATION));
+            let open = once.open(&answers).into_iter();
+            let open: Vec<_> = open.map(|request| request.id.clone()).collect();
+            let before = match open[..] {
+                [] => Vec::new(),
+                _ => self.decisions(&open).await?,
+            };
+            let before: Option<Vec<_>> = before.into_iter().collect();
+            let answers = before.and_then(|before| {
+                once.spread(answers, before.into_iter().map(Decision::into_answer))
+            });
+            return answers.ok_or_else(|| failed(OPERATION)(sqlx::Error::RowNotFound));
         }
         Err(BackendError::Duplicate)
-    }
-
-    /// Looks up what is not answered, because it was decided before.
-    async fn complete(
-        &self,
-        answers: Vec<Option<Result<Order, Denial>>>,
-        requests: &[&Request],
-    ) -> Result<Vec<Result<Order, Denial>>, BackendError> {
-        let asked = requests.iter().zip(&answers);
-        let open: Vec<_> = asked
-            .filter(|(_, answer)| answer.is_none())
-            .map(|(request, _)| request.id.clone())
-            .collect();
-        let decided = match open[..] {
-            [] => Vec::new(),
-            _ => self.decisions(&open).await?,
-        };
-        let mut decided = decided.into_iter();
-        let answers: Option<_> = answers
-            .into_iter()
-            .map(|answer| answer.or_else(|| decided.next()?.map(final_answer)))
-            .collect();
-        answers.ok_or_else(|| failed("read the decisions")(sqlx::Error::RowNotFound))
     }
 
     /// Makes refusals final where nothing is decided: the first writer wins, and an order stays an order.
@@ -278,19 +263,12 @@ pub fn verdict(rows: &[PgRow]) -> sqlx::Result<Verdict> {
 fn answer(verdict: Verdict) -> sqlx::Result<Result<Order, Denial>> {
     Ok(match verdict {
         Verdict::Placed(order) => Ok(order),
-        Verdict::Decided(decision) => final_answer(decision),
+        Verdict::Decided(decision) => decision.into_answer(),
         Verdict::Refused(refusal) => Err(Denial::Refused(refusal)),
         Verdict::Taken => Err(Denial::Taken),
         // It is said of a fence, and a batch has none.
         Verdict::LockLost => return Err(sqlx::Error::RowNotFound),
     })
-}
-
-fn final_answer(decision: Decision) -> Result<Order, Denial> {
-    match decision {
-        Decision::Ordered(order) => Ok(order),
-        Decision::Refused(refusal) => Err(Denial::Refused(refusal)),
-    }
 }
 
 /// Reads the answer of `purchase_batch`: one for each request, none where it was decided before.

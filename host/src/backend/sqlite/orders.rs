@@ -100,11 +100,7 @@ async fn purchase(
     let once = Once::of(requests);
     let ids: Vec<_> = once.requests.iter().map(|request| &request.id).collect();
     let decided = decisions(&mut *connection, &ids).await?;
-    let judged = once.requests.iter().zip(&decided);
-    let open: Vec<_> = judged
-        .filter(|(_, decision)| decision.is_none())
-        .map(|(request, _)| *request)
-        .collect();
+    let open = once.open(&decided);
     let placed = placing::place(&mut *connection, &open, terms).await?;
     if !terms.keeps_keys {
         let refused = open.iter().zip(&placed).filter_map(|(request, answer)| {
@@ -115,21 +111,10 @@ async fn purchase(
         });
         insert_refusals(connection, refused, terms.now).await?;
     }
-    let mut placed = placed.into_iter();
-    let answers: Option<_> = decided
-        .into_iter()
-        .map(|decision| decision.map(answer).or_else(|| placed.next()))
-        .collect();
-    answers
-        .and_then(|answers| once.spread(answers))
+    let decided = decided.into_iter();
+    let decided = decided.map(|decision| decision.map(Decision::into_answer));
+    once.spread(decided.collect(), placed)
         .ok_or(sqlx::Error::RowNotFound)
-}
-
-fn answer(decision: Decision) -> Result<Order, Denial> {
-    match decision {
-        Decision::Ordered(order) => Ok(order),
-        Decision::Refused(refusal) => Err(Denial::Refused(refusal)),
-    }
 }
 
 /// What was decided about these requests, as the connection sees it.
