@@ -108,7 +108,8 @@ impl Backends {
         if let Some(sale) = self.sold_out.get(id) {
             return Ok(Some(sale));
         }
-        let read = async || self.database.sale(id).await;
+        // Large, and for one of many who ask: it is made where it is.
+        let read = async || Box::pin(self.database.sale(id)).await;
         let sale = self.sale_reads.read(id, read).await?;
         if let Some(sale) = &sale {
             self.sold_out.note(sale);

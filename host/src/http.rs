@@ -126,7 +126,6 @@ pub fn public(app: App) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "the path does not take this method")
         })
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             in_a_task_of_its_own,
@@ -151,7 +150,7 @@ pub fn management(app: App) -> Router {
     management::routes(&app).with_state(app)
 }
 
-/// Runs the request in a task that a hang-up cannot drop, bounds how long the client waits, and times it.
+/// Runs the request in a task that a hang-up cannot drop, bounds how long the client waits and what it may send, and times it.
 ///
 /// When the client goes away this future is dropped, the guard sets the signal, and the task ends by itself where it is safe.
 async fn in_a_task_of_its_own(
@@ -164,6 +163,7 @@ async fn in_a_task_of_its_own(
     let guard = hangup.guard();
     let at = domain::now();
     request.extensions_mut().insert(Arrival { at, hangup });
+    DefaultBodyLimit::max(BODY_MAX_BYTES).apply(&mut request);
     let task = app.tasks.spawn(next.run(request));
     let wait = Duration::from_millis(app.limits.http_timeout_ms);
     let response = match tokio::time::timeout(wait, task).await {

@@ -2,7 +2,10 @@
 //!
 //! A handle stands for a request that the host holds; no fact of an order comes from the guest.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use wasmtime::component::Resource;
 
@@ -403,7 +406,8 @@ impl Observed<'_> {
     ) -> Option<Result<Vec<Result<Order, Denial>>, BackendError>> {
         let (backends, revision) = (self.backends(), &self.call.task.revision);
         if let (Operation::Purchase, [request]) = (self.call.task.operation, requests) {
-            let leave = self.call.interruption();
+            // Moved from function to function it would be kept in each.
+            let leave = pin!(self.call.interruption());
             let decided = backends.purchase(request, revision, leave).await;
             return decided.transpose().map(|decided| Ok(vec![decided?]));
         }
@@ -411,7 +415,8 @@ impl Observed<'_> {
         let decided = backends
             .database
             .purchase(requests, revision, settles, domain::now());
-        Some(decided.await)
+        // Large, and once for a batch: in a box it is no part of what a call for one request carries.
+        Some(Box::pin(decided).await)
     }
 
     /// Ends a read of a sale, and keeps what it means for the call's requests.

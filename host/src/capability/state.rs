@@ -201,7 +201,8 @@ impl CallState {
                 open.age(),
                 self.limits().transaction_hold(),
             );
-            open.roll_back().await;
+            // Large, and seldom: in a box it is no part of what every call carries.
+            Box::pin(open.roll_back()).await;
         }
         for grant in self.locks.drain(..) {
             // One that cannot be released lapses with its lease.

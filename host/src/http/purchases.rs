@@ -4,8 +4,8 @@
 
 use axum::{
     Extension, Json as Reply,
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, State},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use jiff::Timestamp;
@@ -118,7 +118,7 @@ async fn purchase(
     State(app): State<App>,
     Extension(Arrival { at, hangup }): Extension<Arrival>,
     Path((v, sale_id)): Path<(String, i64)>,
-    headers: HeaderMap,
+    IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<PurchaseBody>,
 ) -> Result<Response, Problem> {
     let strategy = app.strategy(&v)?;
@@ -134,7 +134,7 @@ async fn purchase(
             "quantity: must lie between 1 and {max}"
         )));
     }
-    let key = idempotency_key(&headers)?.map(|key| key_id(body.user_id, key));
+    let key = key.map(|key| key_id(body.user_id, &key));
     let keys = app.ticket_keys.get();
     let chosen = strategy.choose(body.user_id);
     let request = Request {
@@ -310,15 +310,27 @@ fn named(version: &Version, revision: &RevisionId, mut response: Response) -> Re
     response
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let wrong = || Problem::malformed("Idempotency-Key: once, 1 to 255 visible ASCII characters");
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = given.next() else {
-        return Ok(None);
-    };
-    let key = key.to_str().map_err(|_| wrong())?.trim();
-    let fits = (1..=KEY_MAX_CHARS).contains(&key.len())
-        && key.bytes().all(|byte| byte.is_ascii_graphic())
-        && given.next().is_none();
-    if fits { Ok(Some(key)) } else { Err(wrong()) }
+/// The key that a buyer gave the request, if any.
+struct IdempotencyKey(Option<String>);
+
+impl FromRequestParts<App> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let wrong =
+            || Problem::malformed("Idempotency-Key: once, 1 to 255 visible ASCII characters");
+        let mut given = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = given.next() else {
+            return Ok(Self(None));
+        };
+        let key = key.to_str().map_err(|_| wrong())?.trim();
+        let fits = (1..=KEY_MAX_CHARS).contains(&key.len())
+            && key.bytes().all(|byte| byte.is_ascii_graphic())
+            && given.next().is_none();
+        if fits {
+            Ok(Self(Some(key.to_owned())))
+        } else {
+            Err(wrong())
+        }
+    }
 }
