@@ -22,7 +22,7 @@ AS $$
 DECLARE
     asked    record;
     outcome  text;
-    with_key boolean := EXISTS (SELECT FROM unnest(key_ids) AS k (key) WHERE k.key IS NOT NULL);
+    with_key boolean := cardinality(array_remove(key_ids, NULL)) > 0;
     -- The sale whose requests are being judged, and what this batch has left of it.
     sale     bigint;
     stock    bigint;
