@@ -2,10 +2,12 @@
 //!
 //! A purchase with an idempotency key is looked up before anything else is asked, so that a buyer who was charged hears so whatever happened since.
 
+use std::convert::Infallible;
+
 use axum::{
     Extension, Json as Reply,
     extract::{FromRequestParts, State},
-    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use jiff::Timestamp;
@@ -134,7 +136,7 @@ async fn purchase(
             "quantity: must lie between 1 and {max}"
         )));
     }
-    let key = key.map(|key| key_id(body.user_id, &key));
+    let key = key?.map(|key| key_id(body.user_id, &key));
     let keys = app.ticket_keys.get();
     let chosen = strategy.choose(body.user_id);
     let request = Request {
@@ -310,27 +312,27 @@ fn named(version: &Version, revision: &RevisionId, mut response: Response) -> Re
     response
 }
 
-/// The key that a buyer gave the request, if any.
-struct IdempotencyKey(Option<String>);
+/// The key that a buyer gave the request, if any, or what is wrong with it: told in its turn, after what is wrong with the rest.
+struct IdempotencyKey(Result<Option<String>, Problem>);
 
 impl FromRequestParts<App> for IdempotencyKey {
-    type Rejection = Problem;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        let wrong =
-            || Problem::malformed("Idempotency-Key: once, 1 to 255 visible ASCII characters");
-        let mut given = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(key) = given.next() else {
-            return Ok(Self(None));
-        };
-        let key = key.to_str().map_err(|_| wrong())?.trim();
-        let fits = (1..=KEY_MAX_CHARS).contains(&key.len())
-            && key.bytes().all(|byte| byte.is_ascii_graphic())
-            && given.next().is_none();
-        if fits {
-            Ok(Self(Some(key.to_owned())))
-        } else {
-            Err(wrong())
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        let key = idempotency_key(&parts.headers);
+        Ok(Self(key.map(|key| key.map(str::to_owned))))
     }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let wrong = || Problem::malformed("Idempotency-Key: once, 1 to 255 visible ASCII characters");
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = given.next() else {
+        return Ok(None);
+    };
+    let key = key.to_str().map_err(|_| wrong())?.trim();
+    let fits = (1..=KEY_MAX_CHARS).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic())
+        && given.next().is_none();
+    if fits { Ok(Some(key)) } else { Err(wrong()) }
 }

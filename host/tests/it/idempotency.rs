@@ -159,6 +159,8 @@ async fn a_rejection_and_a_failure_leave_the_key_free() {
 async fn a_malformed_key_is_refused() {
     let host = Host::start().await;
     let sale = host.shop.sale(10).await;
+    let nowhere = host.shop.buy("nowhere", sale, 42, 1).key(" ").send().await;
+    assert_eq!(nowhere.brief(), "404 NOT_FOUND");
     let longest = "k".repeat(255);
     for version in VERSIONS {
         for key in ["", " ", &"k".repeat(256), "ключ", "a\tb"] {
