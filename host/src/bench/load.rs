@@ -2,6 +2,7 @@
 //!
 //! In the closed loop a buyer who is told to come again does so, after the pause that it is told.
 //! In the open loop the n-th purchase is due at a moment that was fixed before the first, and its latency counts from there: a host that falls behind is not spared by buyers who wait for it.
+//! Such buyers run at the lowest priority: they ask as much however little of the processors the host gets, and would take from it what it needs to sell.
 
 use std::{
     num::NonZeroU32,
@@ -14,9 +15,13 @@ use std::{
 
 use ::http::{Method, StatusCode};
 use anyhow::Context as _;
+use rustix::process::setpriority_process;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinSet,
+};
 
 use super::{
     Plan,
@@ -29,12 +34,15 @@ use super::{
 const ASKERS: usize = 16;
 /// Orders of a measurement that are read back one by one.
 const ORDERS_READ: usize = 100;
+/// The lowest priority that a thread can have.
+const NICENESS_MAX: i32 = 19;
 
 /// The host under load, with what all measurements share.
 pub struct Market<'a> {
     /// The host.
     pub host: &'a Host,
     plan: &'a Plan,
+    threads: Threads,
     product: i64,
     /// Buyers so far: each purchase is another user's.
     users: i64,
@@ -50,6 +58,7 @@ impl<'a> Market<'a> {
         Ok(Self {
             host,
             plan,
+            threads: Threads::of(plan.rate)?,
             product,
             users: 0,
         })
@@ -86,14 +95,18 @@ impl<'a> Market<'a> {
         let mut buyers = Vec::new();
         for _ in 0..self.plan.buyers {
             let mut buyer = Client::new(self.host.public);
-            buyer.connect().await?;
-            buyers.push(buyer);
+            let connected = self.threads.handle.spawn(async move {
+                buyer.connect().await?;
+                anyhow::Ok(buyer)
+            });
+            buyers.push(connected.await.context("a buyer broke off")??);
         }
         let first_user = self.users + 1;
         self.users += i64::from(self.plan.purchases_max);
         Ok(Stalls {
             plan: self.plan,
             host: self.host,
+            threads: self.threads.handle.clone(),
             version: version.to_owned(),
             stock,
             sold_before: u32::from(self.plan.sold_out_by.is_some()),
@@ -105,10 +118,54 @@ impl<'a> Market<'a> {
     }
 }
 
+/// Where buyers run.
+struct Threads {
+    handle: Handle,
+    /// Theirs alone, where they have the lowest priority.
+    own: Option<Runtime>,
+}
+
+impl Threads {
+    /// Those of everything else in the closed loop, and others where buyers come at a rate.
+    fn of(rate: Option<NonZeroU32>) -> anyhow::Result<Self> {
+        if rate.is_none() {
+            let handle = Handle::current();
+            return Ok(Self { handle, own: None });
+        }
+        let own = Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("buyers")
+            .on_thread_start(give_way)
+            .build()
+            .context("cannot start threads for buyers")?;
+        let handle = own.handle().clone();
+        Ok(Self {
+            handle,
+            own: Some(own),
+        })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
+        }
+    }
+}
+
+/// Has this thread run when no other wants to; on Linux a priority is a thread's.
+fn give_way() {
+    if let Err(error) = setpriority_process(None, NICENESS_MAX) {
+        tracing::warn!("buyers compete with the host for the processors: {error}");
+    }
+}
+
 /// The sales of one measurement, and their buyers.
 pub struct Stalls<'a> {
     plan: &'a Plan,
     host: &'a Host,
+    threads: Handle,
     version: String,
     stock: u32,
     sold_before: u32,
@@ -133,7 +190,7 @@ impl Stalls<'_> {
         });
         let mut buyers = JoinSet::new();
         for buyer in self.buyers.drain(..) {
-            buyers.spawn(Arc::clone(&crowd).buy(buyer));
+            buyers.spawn_on(Arc::clone(&crowd).buy(buyer), &self.threads);
         }
         let mut tally = Tally::default();
         while let Some(bought) = buyers.join_next().await {
@@ -407,5 +464,27 @@ impl Tally {
         self.turned_away.extend(other.turned_away);
         self.failures += other.failures;
         self.told.extend(other.told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use rustix::process::getpriority_process;
+
+    use super::{NICENESS_MAX, Threads};
+
+    async fn niceness(rate: Option<u32>) -> i32 {
+        let threads = Threads::of(rate.and_then(NonZeroU32::new)).unwrap();
+        let told = threads.handle.spawn(async { getpriority_process(None) });
+        told.await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn buyers_who_do_not_wait_for_the_host_leave_it_the_processors() {
+        let usual = getpriority_process(None).unwrap();
+        assert_eq!(niceness(None).await, usual);
+        assert_eq!(niceness(Some(1)).await, NICENESS_MAX);
     }
 }
