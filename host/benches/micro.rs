@@ -19,7 +19,6 @@ use divan::{Bencher, black_box};
 use serde_json::Value;
 use timesale::{
     capability::{CallState, bindings::timesale::strategy::types},
-    config::grants::Grants,
     strategy::{
         Strategy,
         engine::Engine,
@@ -28,7 +27,7 @@ use timesale::{
     telemetry::{
         Telemetry,
         labels::{Function, HostOutcome, Outcome},
-        recorders::Export,
+        recorders::{Export, StrategyMetrics},
     },
 };
 use wasmtime::Store;
@@ -72,13 +71,13 @@ fn reused_instance(bencher: Bencher<'_, '_>, host_calls: u32) {
         .with_inputs(|| {
             let state = CallState::new(
                 SCENE.task(host_calls),
-                SCENE.means.backends.clone(),
-                Arc::new(Grants::without_a_section(&SCENE.means.limits)),
-                Some(SCENE.metrics.clone()),
+                Arc::clone(SCENE.reach.own()),
+                Arc::clone(SCENE.revision.grants()),
             );
             let mut store = Store::new(engine.wasm(), state);
             store.set_epoch_deadline(u64::MAX / 2);
-            let instance = at_once(compiled.pre.instantiate_async(&mut store)).unwrap();
+            let instance =
+                at_once(compiled.linked.own().pre.instantiate_async(&mut store)).unwrap();
             (store, instance)
         })
         .bench_refs(|(store, instance)| {
@@ -116,22 +115,22 @@ fn choice_of_a_revision(bencher: Bencher<'_, '_>) {
     bencher.bench(|| black_box(strategy.choose(42)));
 }
 
+fn recorders() -> &'static StrategyMetrics {
+    SCENE.reach.own().metrics.as_ref().unwrap()
+}
+
 /// The record of one host function, of which a purchase makes some four.
 #[divan::bench(threads = [1, 2])]
 fn record_of_a_host_function() {
     let took = black_box(Duration::from_micros(100));
-    SCENE
-        .metrics
-        .host_call(Function::Get, HostOutcome::Ok, took);
+    recorders().host_call(Function::Get, HostOutcome::Ok, took);
 }
 
 /// The record of a call.
 #[divan::bench(threads = [1, 2])]
 fn record_of_a_call() {
     let took = black_box(Duration::from_micros(100));
-    SCENE
-        .metrics
-        .call_ended(Export::Purchase, Outcome::Completed, None, took);
+    recorders().call_ended(Export::Purchase, Outcome::Completed, None, took);
 }
 
 /// A purchase's body, as it comes in.

@@ -52,6 +52,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let _lock = embedded
         .then(|| take_data_dir(&config.data_dir))
         .transpose()?;
+    let compiler = Compiler::new(&config.data_dir)?;
+    let engine = Arc::new(Engine::new(&limits, Some(compiler))?);
+    // Before anything else has the workers do something.
+    engine.spread().await?;
     let backends = Arc::new(backends::open(&config).await?);
     let ticket_keys = backends::ticket_keys(&config, &backends.database).await?;
     let seller_token = secret::token(
@@ -65,14 +69,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         config.admin_token_file.as_deref(),
     )?;
     let means = Arc::new(Means {
-        engine: Arc::new(Engine::new(
-            &limits,
-            Some(Compiler::new(&config.data_dir)?),
-        )?),
+        engine,
         backends: Arc::clone(&backends),
         limits: Arc::clone(&limits),
     });
-    means.engine.spread().await?;
     let rollout = Arc::new(Rollout::new(
         Arc::clone(&means),
         host_name(),

@@ -21,7 +21,7 @@ pub use self::{
     conduct::Conduct,
     hangup::Hangup,
     memory::TABLE_ELEMENTS_MAX,
-    state::{CallEnd, CallState, Effect, Operation, Task},
+    state::{CallEnd, CallState, Effect, Operation, Reach, Task},
 };
 
 /// Types and traits generated from the contract.

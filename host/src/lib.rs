@@ -13,6 +13,7 @@ pub mod config;
 pub mod desired;
 pub mod domain;
 pub mod http;
+pub mod parts;
 pub mod plugin;
 pub mod reconciler;
 pub mod secret;

@@ -38,9 +38,10 @@ use self::{
 };
 use crate::{
     backend::Backends,
-    capability::{Hangup, Operation},
+    capability::{Hangup, Operation, Reach, Task},
     config::Limits,
     domain::{Decision, Refusal, Request, UserId, Version},
+    parts::Parts,
     telemetry::{
         labels::{ErrorKind, LimitName, Outcome, PurchaseResult, Reason},
         recorders::{Export, StrategyMetrics},
@@ -57,6 +58,16 @@ pub struct Means {
     pub limits: Arc<Limits>,
 }
 
+impl Means {
+    /// What calls reach that are recorded there.
+    pub fn reach(&self, metrics: Option<Arc<StrategyMetrics>>) -> Arc<Reach> {
+        Arc::new(Reach {
+            backends: Arc::clone(&self.backends),
+            metrics,
+        })
+    }
+}
+
 /// A way of selling stock under contention: one version, whatever revisions of it run.
 ///
 /// Once seen it stays for as long as the process does, and with it its series.
@@ -71,6 +82,7 @@ pub struct Strategy {
     pub traps: Traps,
     slots: ArcSwap<Slots>,
     means: Arc<Means>,
+    reach: Parts<Arc<Reach>>,
     permits: Permits,
 }
 
@@ -78,9 +90,11 @@ impl Strategy {
     /// A strategy that runs this.
     pub fn new(slots: Slots, means: Arc<Means>) -> Self {
         let (version, operation) = (slots.live.version.clone(), slots.live.operation.clone());
-        let calls_max = slots.live.grants.limits.calls_max;
+        let calls_max = slots.live.grants().limits.calls_max;
+        let metrics = Arc::new(StrategyMetrics::new(&version, &operation));
         Self {
-            metrics: Arc::new(StrategyMetrics::new(&version, &operation)),
+            reach: Parts::new(|| means.reach(Some(Arc::clone(&metrics)))),
+            metrics,
             permits: Permits::new(calls_max),
             traps: Traps::default(),
             slots: ArcSwap::from_pointee(slots),
@@ -99,7 +113,7 @@ impl Strategy {
     ///
     /// One at a time: whoever swaps has the version's turn.
     pub fn swap(&self, slots: Slots) -> Arc<Slots> {
-        let calls_max = slots.live.grants.limits.calls_max;
+        let calls_max = slots.live.grants().limits.calls_max;
         let before = self.slots.swap(Arc::new(slots));
         self.permits.bound(calls_max);
         before
@@ -119,8 +133,7 @@ impl Strategy {
             Some(_permit) => {
                 let revision = &chosen.revision;
                 let task = revision.task(Operation::Purchase, vec![request], hangup);
-                let metrics = Some(Arc::clone(&self.metrics));
-                let mut ran = revision.call(task, &self.means, metrics).await;
+                let mut ran = self.call(revision, task).await;
                 self.metrics.guest_took(ran.guest_time);
                 self.note_trap(chosen, &ran);
                 confirm_refusal(&mut ran, &self.means.backends).await;
@@ -156,8 +169,7 @@ impl Strategy {
         let mut record = CallRecord::begin(&self.metrics, Export::Settle, &chosen);
         self.metrics.settle_given(requests.len());
         let task = revision.task(Operation::Settle, requests.to_vec(), Hangup::default());
-        let metrics = Some(Arc::clone(&self.metrics));
-        let ran = revision.call(task, &self.means, metrics).await;
+        let ran = self.call(revision, task).await;
         self.metrics.guest_took(ran.guest_time);
         self.note_trap(&chosen, &ran);
         // That there was no room for the call says nothing of the strategy either.
@@ -214,6 +226,10 @@ impl Strategy {
         }
         self.metrics
             .purchase_final(result, reason, since(request.accepted_at));
+    }
+
+    fn call(&self, revision: &Revision, task: Task) -> impl Future<Output = Ran> {
+        revision.call(task, &self.means.engine, Arc::clone(self.reach.own()))
     }
 
     fn note_trap(&self, chosen: &Chosen, ran: &Ran) {

@@ -14,9 +14,10 @@ use clap::Parser as _;
 use tempfile::TempDir;
 use timesale::{
     app::backends,
-    capability::{Hangup, Operation, Task as CallTask},
+    capability::{Hangup, Operation, Reach, Task as CallTask},
     config::{Cli, grants::Grants},
     domain::{Request, RequestId, Version, now},
+    parts::Parts,
     strategy::{Means, engine::Engine, revision::Revision},
     telemetry::recorders::StrategyMetrics,
 };
@@ -25,7 +26,7 @@ use timesale::{
 pub struct Scene {
     pub means: Arc<Means>,
     pub revision: Arc<Revision>,
-    pub metrics: Arc<StrategyMetrics>,
+    pub reach: Parts<Arc<Reach>>,
     _folder: TempDir,
 }
 
@@ -48,8 +49,9 @@ impl Scene {
         let version = Version::parse("noop").context("no version")?;
         let grants = Grants::without_a_section(&means.limits);
         let revision = Revision::load(version.clone(), bytes, grants, &means).await?;
+        let metrics = Arc::new(StrategyMetrics::new(&version, &revision.operation));
         Ok(Self {
-            metrics: Arc::new(StrategyMetrics::new(&version, &revision.operation)),
+            reach: Parts::new(|| means.reach(Some(Arc::clone(&metrics)))),
             means,
             revision: Arc::new(revision),
             _folder: folder,
@@ -75,9 +77,8 @@ impl Scene {
 
     /// One call in a fresh instance, as a purchase makes it.
     pub fn call(&self, host_calls: u32) {
-        let metrics = Some(Arc::clone(&self.metrics));
-        let task = self.task(host_calls);
-        at_once(self.revision.call(task, &self.means, metrics));
+        let (task, reach) = (self.task(host_calls), Arc::clone(self.reach.own()));
+        at_once(self.revision.call(task, &self.means.engine, reach));
     }
 }
 

@@ -90,6 +90,14 @@ pub enum CallEnd {
     HostCalls,
 }
 
+/// What a call reaches through its host functions, and where they are recorded.
+pub struct Reach {
+    /// Do what it asks for.
+    pub backends: Arc<Backends>,
+    /// Its version's; none where a call is not to be seen there.
+    pub metrics: Option<Arc<StrategyMetrics>>,
+}
+
 /// The state of one call.
 pub struct CallState {
     /// What the call is asked.
@@ -103,9 +111,8 @@ pub struct CallState {
     pub(super) next_handle: u32,
     pub(super) locks: Vec<Grant>,
     pub(super) log: LogBudget,
-    backends: Arc<Backends>,
+    reach: Arc<Reach>,
     grants: Arc<Grants>,
-    metrics: Option<Arc<StrategyMetrics>>,
     memory: MemoryBound,
     began: Instant,
     host_calls: u32,
@@ -115,12 +122,7 @@ pub struct CallState {
 
 impl CallState {
     /// The state of a call that begins now.
-    pub fn new(
-        task: Task,
-        backends: Arc<Backends>,
-        grants: Arc<Grants>,
-        metrics: Option<Arc<StrategyMetrics>>,
-    ) -> Self {
+    pub fn new(task: Task, reach: Arc<Reach>, grants: Arc<Grants>) -> Self {
         Self {
             effects: vec![Effect::default(); task.requests.len()],
             conduct: Conduct::default(),
@@ -135,9 +137,8 @@ impl CallState {
                 used: 0,
                 refused: false,
             },
-            backends,
+            reach,
             grants,
-            metrics,
             began: Instant::now(),
             host_calls: 0,
             host_time: Duration::ZERO,
@@ -206,7 +207,7 @@ impl CallState {
         }
         for grant in self.locks.drain(..) {
             // One that cannot be released lapses with its lease.
-            if let Err(error) = self.backends.redis.release(&grant).await {
+            if let Err(error) = self.reach.backends.redis.release(&grant).await {
                 tracing::warn!(version = %self.task.version, "a lock was not released: {error}");
             }
         }
@@ -297,7 +298,7 @@ impl CallState {
     }
 
     pub(super) fn note_limit(&self, limit: LimitName, used: Duration, bound: Duration) {
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = &self.reach.metrics {
             metrics.limit_used(limit, used.as_secs_f64() / bound.as_secs_f64());
         }
     }
@@ -313,7 +314,9 @@ impl CallState {
         reason = "a share of a bound needs no more precision"
     )]
     fn note_use(&self) {
-        let Some(metrics) = &self.metrics else { return };
+        let Some(metrics) = &self.reach.metrics else {
+            return;
+        };
         self.note_limit(
             LimitName::CallDeadline,
             self.began.elapsed(),
@@ -342,7 +345,7 @@ pub struct Observed<'a> {
 impl Observed<'_> {
     /// The backends: handed out to host calls that are observed, and to nobody else.
     pub(super) fn backends(&self) -> &Backends {
-        &self.call.backends
+        &self.call.reach.backends
     }
 
     /// Ends the host call with what the backend said.
@@ -424,7 +427,7 @@ impl Drop for Observed<'_> {
             outcome = self.outcome.label(),
             "a host function ended"
         );
-        if let Some(metrics) = &self.call.metrics {
+        if let Some(metrics) = &self.call.reach.metrics {
             metrics.host_call(self.function, self.outcome, took);
         }
     }

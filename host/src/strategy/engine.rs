@@ -30,6 +30,7 @@ use crate::{
         grants::{self, Capability},
     },
     desired::Digest,
+    parts::{self, Parts},
 };
 
 /// How often guests are made to yield.
@@ -63,13 +64,19 @@ pub struct Engine {
 }
 
 /// A component that can be instantiated.
-pub struct Compiled {
-    /// Names the component.
-    pub digest: Digest,
-    /// The component, linked.
+pub struct Linked {
+    /// What instances are made of.
     pub pre: StrategyPre<CallState>,
     /// Its export `purchase`.
     pub purchase: ComponentExportIndex,
+}
+
+/// A component that was compiled and linked.
+pub struct Compiled {
+    /// Names the component.
+    pub digest: Digest,
+    /// The component, linked: each part has its own, since every instance counts itself a user of the code.
+    pub linked: Parts<Linked>,
     /// What an instance of it takes of the pool, counted in memories.
     pub room: u32,
     /// The interfaces that it imports, all of the contract.
@@ -190,9 +197,9 @@ impl Engine {
         })
     }
 
-    /// Has the runtime's workers use the pool for the first time, one right after the other.
+    /// Has the runtime's workers use the pool, and what else is kept in parts, for the first time, one right after the other.
     ///
-    /// wasmtime parts its pool by threads, in the order in which they first use it.
+    /// wasmtime parts its pool by threads, in the order in which they first use it, as `parts` does.
     /// Where other threads come in between, two workers may be of one part: they wait for each other's locks, and take memories that the other has just cleared.
     /// Workers that are kept from it for long go without; nothing but speed hangs on it.
     pub async fn spread(&self) -> anyhow::Result<()> {
@@ -210,6 +217,7 @@ impl Engine {
                     // A task that waits here holds its worker, so each worker gets one.
                     drop(all.wait_timeout_while(count, SPREAD_WAIT, |count| *count < workers));
                 }
+                parts::join();
                 // To run on a stack of the pool is to use it.
                 let nothing = Func::wrap(&mut store, || {});
                 nothing.call_async(&mut store, &[], &mut []).await
@@ -248,8 +256,7 @@ impl Engine {
     }
 
     fn link(&self, bytes: &[u8], began: Instant) -> Result<Compiled, Refused> {
-        let component = Component::from_binary(&self.wasm, bytes)
-            .map_err(|error| Refused::Compile(one_line(&error)))?;
+        let component = self.component(bytes)?;
         let compiling = began.elapsed();
         Step::Compile.done();
         let interface = component.component_type();
@@ -262,9 +269,32 @@ impl Engine {
         if let Some(name) = imports.iter().find(|name| !name.starts_with(CONTRACT)) {
             return Err(Refused::ForeignImport(name.clone()));
         }
+        let linked = Parts::try_new(|| self.linked(&self.component(bytes)?))?;
+        let memories = component
+            .resources_required()
+            .map_or(MEMORIES_MAX, |resources| resources.num_memories);
+        let linking = began.elapsed().saturating_sub(compiling);
+        Step::Link.done();
+        Ok(Compiled {
+            room: memories.max(1),
+            digest: Digest::of(bytes),
+            linked,
+            compiling,
+            linking,
+            imports,
+            exports,
+        })
+    }
+
+    fn component(&self, bytes: &[u8]) -> Result<Component, Refused> {
+        Component::from_binary(&self.wasm, bytes)
+            .map_err(|error| Refused::Compile(one_line(&error)))
+    }
+
+    fn linked(&self, component: &Component) -> Result<Linked, Refused> {
         let pre = self
             .linker
-            .instantiate_pre(&component)
+            .instantiate_pre(component)
             .and_then(StrategyPre::new)
             .map_err(|error| Refused::OtherWorld(one_line(&error)))?;
         // Names that go with this version of the contract are found too.
@@ -275,21 +305,7 @@ impl Engine {
             .ok_or_else(|| {
                 Refused::OtherWorld(format!("it exports no {purchasing} with a `purchase`"))
             })?;
-        let memories = component
-            .resources_required()
-            .map_or(MEMORIES_MAX, |resources| resources.num_memories);
-        let linking = began.elapsed().saturating_sub(compiling);
-        Step::Link.done();
-        Ok(Compiled {
-            room: memories.max(1),
-            digest: Digest::of(bytes),
-            pre,
-            purchase,
-            compiling,
-            linking,
-            imports,
-            exports,
-        })
+        Ok(Linked { pre, purchase })
     }
 
     /// wasmtime's own engine, for stores and for the figures of its pool.

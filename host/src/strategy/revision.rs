@@ -9,15 +9,20 @@ use std::{
 
 use metrics::gauge;
 use tokio_util::task::TaskTracker;
-use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline, component::ComponentExportIndex};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
-use super::{Means, ending::excerpt, engine::Refused, numbers::Numbers, pipeline::Step};
+use super::{
+    Means,
+    ending::excerpt,
+    engine::{Engine, Linked, Refused},
+    numbers::Numbers,
+    pipeline::Step,
+};
 use crate::{
     backend::System,
     capability::{
-        CallEnd, CallState, Conduct, Effect, Hangup, Operation, Task,
+        CallEnd, CallState, Conduct, Effect, Hangup, Operation, Reach, Task,
         bindings::{
-            StrategyPre,
             exports::timesale::strategy::purchasing::{Order, Outcome as GuestOutcome, Refusal},
             timesale::strategy::types,
         },
@@ -25,10 +30,10 @@ use crate::{
     config::grants::{Capability, Grants},
     desired::Digest,
     domain::{Request, RevisionId, Version},
+    parts::Parts,
     telemetry::{
         catalogue,
         labels::{ErrorKind, Outcome},
-        recorders::StrategyMetrics,
     },
 };
 
@@ -49,8 +54,6 @@ pub struct Revision {
     pub operation: String,
     /// The backends that it cannot do without.
     pub needs: Vec<System>,
-    /// What it may do, and within which bounds.
-    pub grants: Arc<Grants>,
     /// The interfaces that it imports, all of the contract.
     pub imports: Vec<String>,
     /// What it exports.
@@ -63,8 +66,8 @@ pub struct Revision {
     pub running: TaskTracker,
     /// What an instance of it takes of the pool.
     pub room: u32,
-    component: StrategyPre<CallState>,
-    purchase: ComponentExportIndex,
+    grants: Parts<Arc<Grants>>,
+    linked: Parts<Linked>,
     _loaded: Loaded,
 }
 
@@ -162,9 +165,8 @@ impl Revision {
             needs: compiled.needs(),
             digest: compiled.digest,
             operation: String::new(),
-            grants: Arc::new(grants),
-            component: compiled.pre,
-            purchase: compiled.purchase,
+            grants: Parts::new(|| Arc::new(grants.clone())),
+            linked: compiled.linked,
             room: compiled.room,
             imports: compiled.imports,
             exports: compiled.exports,
@@ -175,7 +177,8 @@ impl Revision {
         };
         let asked = Instant::now();
         let task = revision.task(Operation::Describe, Vec::new(), Hangup::default());
-        match revision.call(task, means, None).await.answer {
+        let described = revision.call(task, &means.engine, means.reach(None));
+        match described.await.answer {
             Ok(Answer::Described(operation)) if is_operation(&operation) => {
                 revision.operation = operation;
                 let [_, _, describing] = &mut revision.loading;
@@ -189,9 +192,14 @@ impl Revision {
         }
     }
 
+    /// What it may do, and within which bounds.
+    pub fn grants(&self) -> &Arc<Grants> {
+        self.grants.own()
+    }
+
     /// Whether it is this component, under these grants.
     pub fn is(&self, digest: &Digest, grants: &str) -> bool {
-        self.digest == *digest && self.grants.section == grants
+        self.digest == *digest && self.grants().section == grants
     }
 
     /// A task for this revision.
@@ -208,24 +216,14 @@ impl Revision {
     /// Runs one export in a fresh instance: the only door to guest code.
     ///
     /// Whatever the guest still holds at the end is released before this returns, so it must not be dropped before.
-    pub async fn call(
-        &self,
-        task: Task,
-        means: &Means,
-        metrics: Option<Arc<StrategyMetrics>>,
-    ) -> Ran {
-        let state = CallState::new(
-            task,
-            Arc::clone(&means.backends),
-            Arc::clone(&self.grants),
-            metrics,
-        );
+    pub async fn call(&self, task: Task, engine: &Engine, reach: Arc<Reach>) -> Ran {
+        let state = CallState::new(task, reach, Arc::clone(self.grants()));
         #[cfg(feature = "twin")]
         if let Some(twin) = crate::twin::of(&state.task) {
             return self.call_twin(twin, state).await;
         }
         let began = Instant::now();
-        let mut store = Store::new(means.engine.wasm(), state);
+        let mut store = Store::new(engine.wasm(), state);
         store.limiter(CallState::limiter);
         store.set_hostcall_fuel(PASSED_MAX_BYTES);
         store.set_max_component_handles(HANDLES_MAX);
@@ -271,6 +269,7 @@ impl Revision {
         type Purchase<'a> = (&'a types::Request,);
         type Purchased = (Result<GuestOutcome, Refusal>,);
 
+        let Linked { pre, purchase } = self.linked.own();
         let requests: Vec<types::Request> = (0..)
             .zip(&store.data().task.requests)
             .map(types::Request::from)
@@ -279,14 +278,14 @@ impl Revision {
             (store.data().task.operation, requests.first())
         {
             // The one that is hot looks up its export alone; that all three are as the contract has them, `describe` has seen.
-            let instance = self.component.instance_pre().instantiate_async(&mut *store);
+            let instance = pre.instance_pre().instantiate_async(&mut *store);
             let instance = instance.await?;
             let purchase =
-                instance.get_typed_func::<Purchase<'_>, Purchased>(&mut *store, &self.purchase)?;
+                instance.get_typed_func::<Purchase<'_>, Purchased>(&mut *store, purchase)?;
             let (answer,) = purchase.call_async(store, (request,)).await?;
             return Ok(Answer::Purchased(answer));
         }
-        let instance = self.component.instantiate_async(&mut *store).await?;
+        let instance = pre.instantiate_async(&mut *store).await?;
         let exports = instance.timesale_strategy_purchasing();
         Ok(match store.data().task.operation {
             Operation::Settle => Answer::Settled(exports.call_settle(store, &requests).await?),

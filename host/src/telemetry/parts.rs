@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +23,7 @@ use super::{
     catalogue::{CALLS_IN_FLIGHT, CATALOGUE, Kind, Metric},
     exposition::{Distribution, Exposition, Labels},
 };
+use crate::parts::Parts;
 
 /// The recorder of the process: the exporter's, but for what is kept in parts.
 pub struct Recorder {
@@ -44,20 +45,10 @@ type Series<T> = Mutex<BTreeMap<Key, Arc<T>>>;
 
 /// Buckets of a histogram at most, that of the values above every bound among them: with their sum they fill two lines of the cache.
 const BUCKETS_MAX: usize = 15;
-/// How many parts a series is kept in; each thread adds to one of them.
-const PARTS: usize = 4;
-
-thread_local! {
-    /// The part that this thread adds to.
-    static PART: usize = {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        THREADS.fetch_add(1, Ordering::Relaxed) % PARTS
-    };
-}
 
 /// A whole number that threads add to.
 #[derive(Default)]
-struct Tally([Line; PARTS]);
+struct Tally(Parts<Line>);
 
 /// What some of the threads added, on lines of the cache that no other part is on.
 #[derive(Default)]
@@ -66,9 +57,7 @@ struct Line(AtomicI64);
 
 impl Tally {
     fn add(&self, value: i64) {
-        if let Some(line) = self.0.get(PART.with(|part| *part)) {
-            line.0.fetch_add(value, Ordering::Relaxed);
-        }
+        self.0.own().0.fetch_add(value, Ordering::Relaxed);
     }
 
     /// All together; a call may be seen to end on one thread that was not yet seen to begin on another.
@@ -109,7 +98,7 @@ impl GaugeFn for Tally {
 /// The values of one histogram.
 struct Buckets {
     bounds: &'static [f64],
-    parts: [Part; PARTS],
+    parts: Parts<Part>,
 }
 
 /// The values of some of the threads, on lines of the cache that no other part is on.
@@ -126,7 +115,7 @@ impl Buckets {
     fn new(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
-            parts: Default::default(),
+            parts: Parts::default(),
         }
     }
 
@@ -138,7 +127,7 @@ impl Buckets {
     fn distribution(&self) -> Distribution<'static> {
         let mut counts = [0; BUCKETS_MAX];
         let mut billionths = 0;
-        for part in &self.parts {
+        for part in self.parts.iter() {
             for (sum, counter) in counts.iter_mut().zip(&part.counts) {
                 *sum += counter.load(Ordering::Relaxed);
             }
@@ -163,9 +152,7 @@ impl HistogramFn for Buckets {
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        let Some(part) = self.parts.get(PART.with(|part| *part)) else {
-            return;
-        };
+        let part = self.parts.own();
         let place = self.bounds.partition_point(|bound| *bound < value);
         if let Some(bucket) = part.counts.get(place) {
             bucket.fetch_add(count as u64, Ordering::Relaxed);
@@ -283,7 +270,8 @@ mod tests {
     use metrics::{counter, gauge, histogram};
     use metrics_exporter_prometheus::PrometheusBuilder;
 
-    use super::{BUCKETS_MAX, Exposition, PARTS, Parted, Recorder};
+    use super::{BUCKETS_MAX, Exposition, Parted, Recorder};
+    use crate::parts::PARTS;
     use crate::telemetry::{
         catalogue::{CALLS_IN_FLIGHT, CATALOGUE, Kind, PERMIT_WAIT, SWAPS},
         exposition::{Sample, samples},

@@ -120,7 +120,7 @@ impl Subject {
         let task = revision.task(operation, requests, self.hangup.clone());
         async move {
             let began = Instant::now();
-            let ran = revision.call(task, &means, None).await;
+            let ran = revision.call(task, &means.engine, means.reach(None)).await;
             (ran, began.elapsed())
         }
     }
@@ -134,6 +134,6 @@ impl Subject {
     }
 
     fn host_calls_max(&self) -> u32 {
-        self.revision.grants.limits.host_calls_max
+        self.revision.grants().limits.host_calls_max
     }
 }

@@ -218,9 +218,9 @@ impl Guest<'_> {
             scratch,
             ..
         } = self.scene;
-        let backends = Arc::clone(&scratch.means.backends);
         let grants = Arc::new(Grants::without_a_section(limits));
-        let mut store = Store::new(engine, CallState::new(task, backends, grants, None));
+        let reach = scratch.means.reach(None);
+        let mut store = Store::new(engine, CallState::new(task, reach, grants));
         store.set_fuel(u64::MAX).unwrap();
         // Nothing moves this engine's clock.
         store.set_epoch_deadline(1);

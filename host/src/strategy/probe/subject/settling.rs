@@ -57,13 +57,14 @@ impl Subject {
 
     /// Has another revision take requests in, and does not judge it.
     pub async fn accept_by(&self, other: &Arc<Revision>, requests: &[Request]) {
+        let means = &self.scratch.means;
         for request in requests {
             let task = other.task(
                 Operation::Purchase,
                 vec![request.clone()],
                 self.hangup.clone(),
             );
-            other.call(task, &self.scratch.means, None).await;
+            other.call(task, &means.engine, means.reach(None)).await;
         }
     }
 
