@@ -189,7 +189,6 @@ impl Targets {
     async fn calls(&mut self) -> anyhow::Result<()> {
         const ROUNDS: usize = 15;
         const CALLS: u32 = 10_000;
-        const PASSES: u32 = 10_000;
         let scene = Scene::open(Path::new(COMPONENTS)).await?;
         let call = move || scene.call(4);
         // What two threads are worth on this machine, to work that shares nothing at all.
@@ -201,14 +200,12 @@ impl Targets {
                 .map(|_| {
                     let [one, two] = [1, 2].map(|threads| micros_each(threads, CALLS, &call));
                     let [alone, both] = [1, 2].map(|threads| micros_each(threads, CALLS, count));
-                    [one, one / two, alone / both, nanos_to_pass(PASSES)]
+                    [one, one / two, alone / both, nanos_to_pass()]
                 })
                 .collect();
             let column =
                 |place: usize| median(rounds.iter().filter_map(|it| it.get(place).copied()));
-            // The fastest: in the others both threads may have had one core.
-            let passed = rounds.iter().map(|[.., it]| *it).reduce(f64::min);
-            Some((column(0)?, column(1)?, column(2)?, passed?))
+            Some((column(0)?, column(1)?, column(2)?, column(3)?))
         });
         if let Some((one, gain, possible, passed)) = timed.await? {
             self.table.add(Measured::apart(
@@ -530,20 +527,8 @@ impl Targets {
             let flooded = self.load(host, &flood).await?;
             reports.extend([peak, flooded]);
         }
-        // The same flood goes to another host, whose native no-op has a no for everybody: what to send and to answer so much takes from the cores, which no way of turning buyers away can spare.
-        let other = self.host(&[], &[]).await?;
-        let away = format!(
-            "--versions native-noop --sold-out-by v1 --buyers 2000 --rate {offered} --warmup-seconds 0 --seconds 8 --rounds 1"
-        );
-        let (beside, away) = tokio::join!(
-            self.load(host, "--versions v1 --seconds 5 --rounds 1"),
-            self.load(&other, &away)
-        );
-        other.stop().await;
-        reports.extend([beside?, away?]);
         let ours = |reports: &[Report]| {
-            let (rounds, beside) = reports.split_at(reports.len().checked_sub(2)?);
-            let pairs = rounds.chunks_exact(2).filter_map(|pair| match pair {
+            let pairs = reports.chunks_exact(2).filter_map(|pair| match pair {
                 [peak, flooded] => Some((completed(peak)?, flooded.figures("v1")?)),
                 _ => None,
             });
@@ -558,9 +543,8 @@ impl Targets {
                     .filter_map(|(_, flooded)| flooded.turned_away_p99_ms),
             );
             let away = away.map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
-            let beside = completed(beside.first()?)? / pairs.last()?.0;
             Some(format!(
-                "{goodput:.2} ({offered}/s asked, {answered:.0}/s answered; 503 after {away} at the p99; {failed} other); {beside:.2} where a native no-op of another host answers the flood"
+                "{goodput:.2} ({offered}/s asked, {answered:.0}/s answered; 503 after {away} at the p99; {failed} other)"
             ))
         };
         self.table.add(Measured::of_load(
@@ -644,8 +628,11 @@ fn micros_each(threads: u32, times: u32, what: impl Fn() + Sync) -> f64 {
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(times * threads)
 }
 
-/// How long a thread waits until it sees what another has written, where both write in turn, so many times each; in nanoseconds.
-fn nanos_to_pass(times: u32) -> f64 {
+/// How long a thread waits until it sees what another has written, where both write in turn; in nanoseconds.
+fn nanos_to_pass() -> f64 {
+    /// Passes each way that are timed together, and how often they are: the fastest count, for at times both threads have one core.
+    const PASSES: u32 = 100;
+    const TIMES: u32 = 300;
     /// Spins before a thread gives way, for the case that both have one core.
     const PATIENCE: u32 = 10_000;
     let turn = AtomicU32::new(0);
@@ -662,12 +649,12 @@ fn nanos_to_pass(times: u32) -> f64 {
         turn.store(own + 1, Ordering::Release);
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| (0..=times).for_each(|n| take(2 * n + 1)));
-        take(0);
-        take(2);
-        // Both threads run by now.
-        let begun = Instant::now();
-        (2..=times).for_each(|n| take(2 * n));
-        begun.elapsed().as_secs_f64() * 1e9 / f64::from(2 * (times - 1))
+        scope.spawn(|| (0..PASSES * TIMES).for_each(|n| take(2 * n + 1)));
+        let timed = (0..TIMES).map(|time| {
+            let begun = Instant::now();
+            (0..PASSES).for_each(|n| take(2 * (PASSES * time + n)));
+            begun.elapsed().as_secs_f64() * 1e9 / f64::from(2 * PASSES)
+        });
+        timed.fold(f64::INFINITY, f64::min)
     })
 }
