@@ -16,11 +16,15 @@ mod sales;
 mod status;
 
 use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -152,6 +156,7 @@ pub fn management(app: App) -> Router {
 
 /// Runs the request in a task that a hang-up cannot drop, bounds how long the client waits and what it may send, and times it.
 ///
+/// What is answered before it has to wait for anything needs no task: most who are turned away are.
 /// When the client goes away this future is dropped, the guard sets the signal, and the task ends by itself where it is safe.
 async fn in_a_task_of_its_own(
     State(app): State<App>,
@@ -164,21 +169,43 @@ async fn in_a_task_of_its_own(
     let at = domain::now();
     request.extensions_mut().insert(Arrival { at, hangup });
     DefaultBodyLimit::max(BODY_MAX_BYTES).apply(&mut request);
-    let task = app.tasks.spawn(next.run(request));
-    let wait = Duration::from_millis(app.limits.http_timeout_ms);
-    let response = match tokio::time::timeout(wait, task).await {
+    let mut handled = Box::pin(next.run(request));
+    let answered = match begin(&mut handled).await {
+        Poll::Ready(answered) => Ok(answered),
+        Poll::Pending => {
+            let task = app.tasks.spawn(handled);
+            let wait = Duration::from_millis(app.limits.http_timeout_ms);
+            let answered = tokio::time::timeout(wait, task).await;
+            answered.map(|joined| joined.map_err(|error| error.to_string()))
+        }
+    };
+    let response = match answered {
         Ok(Ok(response)) => {
             let _ = guard.disarm();
             response
         }
         Ok(Err(panic)) => {
-            tracing::error!("a request's task did not end well: {panic}");
+            tracing::error!("a request was not handled to its end: {panic}");
             Problem::new(Code::Internal, "the host failed").into_response()
         }
         Err(_) => Problem::new(Code::Deadline, "the request took too long").into_response(),
     };
     timed.end(response.status().as_u16());
     response
+}
+
+/// Has a request go as far as it comes without waiting; a panic ends it, and nothing else.
+async fn begin(
+    handled: &mut (impl Future<Output = Response> + Unpin),
+) -> Poll<Result<Response, String>> {
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *handled).poll(context)));
+        Poll::Ready(match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Err("it panicked".to_owned())),
+        })
+    })
+    .await
 }
 
 /// What the layer knows of a request that handlers cannot.
@@ -276,4 +303,35 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .ok()?
         .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, task::Poll};
+
+    use axum::{
+        http::StatusCode,
+        response::{IntoResponse as _, Response},
+    };
+
+    use super::begin;
+
+    /// How far a request comes without waiting.
+    async fn begun(handler: impl Future<Output = Response>) -> Poll<Result<StatusCode, String>> {
+        let begun = begin(&mut Box::pin(handler)).await;
+        begun.map(|answered| answered.map(|response| response.status()))
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_on_by_itself_until_it_has_to_wait() {
+        let answered = begun(async { StatusCode::CONFLICT.into_response() }).await;
+        assert_eq!(answered, Poll::Ready(Ok(StatusCode::CONFLICT)));
+        assert_eq!(begun(pending()).await, Poll::Pending);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_a_request_and_nothing_else() {
+        let panicked = begun(async { panic!("as a bug would") }).await;
+        assert_eq!(panicked, Poll::Ready(Err("it panicked".to_owned())));
+    }
 }
