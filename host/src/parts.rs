@@ -60,19 +60,20 @@ mod tests {
     use super::{PARTS, Parts};
 
     #[test]
-    fn a_thread_stays_with_its_part_and_the_next_threads_have_others() {
+    fn a_thread_stays_with_its_part_and_threads_have_several() {
+        // Other tests' threads come in between, so that which part is whose is not known.
+        const THREADS: usize = 16 * PARTS;
         let uses = Parts::<Mutex<Vec<usize>>>::default();
-        for thread in 0..2 * PARTS {
+        for thread in 0..THREADS {
             std::thread::scope(|scope| {
                 scope.spawn(|| (0..2).for_each(|_| uses.own().lock().unwrap().push(thread)));
             });
         }
         let users = uses.iter().map(|users| users.lock().unwrap().clone());
-        let mut users: Vec<_> = users.collect();
-        users.sort();
-        let all: Vec<_> = (0..PARTS)
-            .map(|thread| vec![thread, thread, thread + PARTS, thread + PARTS])
-            .collect();
-        assert_eq!(users, all);
+        let users: Vec<_> = users.filter(|users| !users.is_empty()).collect();
+        assert!(users.len() > 1, "all threads have one part");
+        let twice = |users: &Vec<usize>| users.chunks(2).all(|uses| uses[0] == uses[1]);
+        assert!(users.iter().all(twice), "{users:?}");
+        assert_eq!(users.concat().len(), 2 * THREADS);
     }
 }
