@@ -1,6 +1,6 @@
 //! The state of one call: what it was asked, what it holds, what it has brought about, and how much it may still do.
 //!
-//! The backends are a private field here: the capabilities beside this file reach them only through `observe`.
+//! What reaches the backends is a private field here: the capabilities beside this file reach them only through `observe`.
 
 use std::{
     sync::Arc,
