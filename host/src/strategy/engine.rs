@@ -269,10 +269,14 @@ impl Engine {
         if let Some(name) = imports.iter().find(|name| !name.starts_with(CONTRACT)) {
             return Err(Refused::ForeignImport(name.clone()));
         }
-        let linked = Parts::try_new(|| self.linked(&self.component(bytes)?))?;
         let memories = component
             .resources_required()
             .map_or(MEMORIES_MAX, |resources| resources.num_memories);
+        let mut first = Some(component);
+        let linked = Parts::try_new(|| match first.take() {
+            Some(component) => self.linked(&component),
+            None => self.linked(&self.component(bytes)?),
+        })?;
         let linking = began.elapsed().saturating_sub(compiling);
         Step::Link.done();
         Ok(Compiled {
