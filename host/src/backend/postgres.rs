@@ -26,8 +26,9 @@ pub use transaction::Transaction;
 
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
 
 use super::BackendError;
 use super::turns::Turns;
@@ -77,23 +78,23 @@ impl Postgres {
     /// Hosts that start at once migrate one after the other.
     pub async fn open(options: &PostgresOptions) -> Result<Self, BackendError> {
         let connect = connect_options(options)?;
+        check_durability(&connect, options.row_lock_wait).await?;
+        migrate(connect.clone(), options.schema.as_deref())
+            .await
+            .map_err(unavailable("migrate the database"))?;
         let pool = Pool::new(
-            connect.clone(),
+            connect,
+            transaction::PREPARE,
             options.pool_max,
             options.row_lock_wait,
             // Twice what the server grants itself: past that the connection is taken for dead.
             options.statement_timeout.saturating_mul(2),
         );
-        let database = Self {
+        Ok(Self {
             pool,
             turns: Turns::new(AT_A_ROW),
             row_lock_wait: options.row_lock_wait,
-        };
-        database.check_durability().await?;
-        migrate(connect, options.schema.as_deref())
-            .await
-            .map_err(unavailable("migrate the database"))?;
-        Ok(database)
+        })
     }
 
     /// Answers when the database does.
@@ -129,22 +130,28 @@ impl Postgres {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
 
-    async fn check_durability(&self) -> Result<(), BackendError> {
-        const OPERATION: &str = "check the settings";
-        for (name, durable) in DURABLE {
-            let query = sqlx::query("SELECT current_setting($1) AS setting").bind(name);
-            let row = self.pool.fetch_one(OPERATION, query).await?;
-            let setting: String = row.try_get("setting").map_err(failed(OPERATION))?;
-            if !durable.contains(&setting.as_str()) {
-                let wanted = durable.join(" or ");
-                return Err(unavailable(OPERATION)(format!(
-                    "{name} is {setting}: a commit is durable only where it is {wanted}"
-                )));
-            }
+/// Refuses a server on which a commit may be lost.
+async fn check_durability(connect: &PgConnectOptions, wait: Duration) -> Result<(), BackendError> {
+    const OPERATION: &str = "check the settings";
+    let connected = timeout(wait, connect.connect()).await;
+    let connected = connected.map_err(unavailable(OPERATION))?;
+    let mut connection = connected.map_err(unavailable(OPERATION))?;
+    for (name, durable) in DURABLE {
+        let query = sqlx::query_scalar("SELECT current_setting($1)").bind(name);
+        let setting: String = query
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed(OPERATION))?;
+        if !durable.contains(&setting.as_str()) {
+            let wanted = durable.join(" or ");
+            return Err(unavailable(OPERATION)(format!(
+                "{name} is {setting}: a commit is durable only where it is {wanted}"
+            )));
         }
-        Ok(())
     }
+    connection.close().await.map_err(unavailable(OPERATION))
 }
 
 fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, BackendError> {
@@ -157,6 +164,8 @@ fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, Backen
         .options([
             // What a statement sees is what was committed when it began: `purchase` relies on it.
             ("default_transaction_isolation", "read committed"),
+            // Plans are kept: one that reads a small table as a whole would do so when it is large.
+            ("enable_seqscan", "off"),
             ("lock_timeout", &milliseconds(options.row_lock_wait)),
             (
                 "statement_timeout",

@@ -217,10 +217,9 @@ fn on<'q>(
         .bind(terms.now.as_millisecond())
 }
 
-/// The call of `purchase_one` as text without parameters, for a trip that carries more statements than it.
+/// The call of `purchase_one`, as its connection has prepared it, as text without parameters: for a trip that carries more statements than it.
 ///
 /// Numbers are written as they are and everything else as the hexadecimal digits of its bytes, so that nothing needs quotes.
-/// Texts are literals and no calls: what `convert_from` returns has another collation than the columns, whose indexes would be of no use then.
 pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
     let text = |text: &str| {
         let bytes = text.bytes().map(|byte| format!("\\x{byte:02x}"));
@@ -242,7 +241,7 @@ pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
         terms.refusals_are_final.to_string(),
         terms.now.as_millisecond().to_string(),
     ];
-    format!("SELECT * FROM purchase_one({})", parameters.join(", "))
+    format!("EXECUTE purchase_one ({})", parameters.join(", "))
 }
 
 /// Reads the answer of `purchase_one`.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -49,6 +49,8 @@ pub struct Pool {
 
 struct Shared {
     connect: PgConnectOptions,
+    /// Run on each connection before it is lent.
+    prepare: &'static str,
     size: u32,
     /// One permit for each connection that may be lent.
     permits: Arc<Semaphore>,
@@ -75,9 +77,10 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Pool {
-    /// No connections yet, `size` at most; `wait` bounds the wait for one, `answer_wait` that for any answer.
+    /// No connections yet, `size` at most, each of which begins with what `prepare` says; `wait` bounds the wait for one, `answer_wait` that for any answer.
     pub fn new(
         connect: PgConnectOptions,
+        prepare: &'static str,
         size: u32,
         wait: Duration,
         answer_wait: Duration,
@@ -86,6 +89,7 @@ impl Pool {
         Self {
             shared: Arc::new(Shared {
                 connect,
+                prepare,
                 size,
                 permits: Arc::new(Semaphore::new(permits)),
                 idle: Mutex::default(),
@@ -224,7 +228,12 @@ impl Shared {
     }
 
     async fn connect(&self) -> sqlx::Result<PgConnection> {
-        let connection = match timeout(self.wait, self.connect.connect()).await {
+        let connected = async {
+            let mut connection = self.connect.connect().await?;
+            connection.execute(sqlx::raw_sql(self.prepare)).await?;
+            Ok(connection)
+        };
+        let connection = match timeout(self.wait, connected).await {
             Ok(connection) => connection,
             Err(late) => Err(sqlx::Error::Io(late.into())),
         };

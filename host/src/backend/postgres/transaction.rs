@@ -13,6 +13,14 @@ use crate::backend::BackendError;
 use crate::backend::turns::Turn;
 use crate::domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId};
 
+/// What a transaction says as text, in one trip with `BEGIN` or `COMMIT`, is prepared when its connection is made: its text would be planned anew each time, half of it while others wait for the row.
+pub const PREPARE: &str = "\
+    PREPARE lock_sale (bigint) AS \
+    SELECT id, product_id, quantity, remaining, discount_price, start_at, end_at, limit_per_user, created_at \
+    FROM time_sales WHERE id = $1 FOR NO KEY UPDATE; \
+    PREPARE purchase_one (text, bigint, bigint, bigint, bigint, text, text, bytea, text, bigint, boolean, bigint) AS \
+    SELECT * FROM purchase_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+
 /// A transaction that begins with its first statement; from then on it holds the rows of the sales that it locked or sold from.
 ///
 /// Dropping it undoes it: its connection is closed.
@@ -51,9 +59,7 @@ impl Transaction {
         self.enter(OPERATION)?;
         // In one trip with BEGIN, which takes no parameters; an integer needs no quotes.
         let begin = if self.begun { "" } else { "BEGIN; " };
-        let query = sqlx::raw_sql(AssertSqlSafe(format!(
-            "{begin}SELECT * FROM time_sales WHERE id = {id} FOR NO KEY UPDATE"
-        )));
+        let query = sqlx::raw_sql(AssertSqlSafe(format!("{begin}EXECUTE lock_sale ({id})")));
         self.begun = true;
         let rows = self.lease.fetch_all(query).await;
         let rows = rows.map_err(failed(OPERATION))?;

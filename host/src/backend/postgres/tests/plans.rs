@@ -1,9 +1,11 @@
 //! What a purchase reads: rows by their keys, and never a table as a whole.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Executor};
+use sqlx::{ConnectOptions as _, Connection as _, Executor};
 
+use super::super::connect_options;
 use super::super::orders::{self, Terms};
+use super::super::transaction::PREPARE;
 use super::{Fixture, Outcome, settling};
 use crate::domain::{Request, Sale};
 
@@ -19,7 +21,7 @@ async fn read(connection: &mut PgConnection) -> sqlx::Result<(i64, i64)> {
     sqlx::query_as(read).fetch_one(connection).await
 }
 
-/// Buys in a transaction that is rolled back; returns how many rows it read, and scans of whole tables.
+/// Buys in a transaction that is rolled back, as text with the sale locked before; returns how many rows it read, and scans of whole tables.
 async fn read_by_buying(
     raw: &mut PgConnection,
     batch: &[&Request],
@@ -30,7 +32,8 @@ async fn read_by_buying(
     let before = read(&mut transaction).await?;
     let bought = match (batch, as_text) {
         ([request], true) => {
-            let text = sqlx::AssertSqlSafe(orders::purchase_as_text(request, terms));
+            let (sale, place) = (request.sale_id, orders::purchase_as_text(request, terms));
+            let text = sqlx::AssertSqlSafe(format!("EXECUTE lock_sale ({sale}); {place}"));
             transaction.fetch_all(sqlx::raw_sql(text)).await?
         }
         ([request], false) => {
@@ -42,7 +45,7 @@ async fn read_by_buying(
             transaction.fetch_all(query).await?
         }
     };
-    assert_eq!(bought.len(), 1);
+    assert_eq!(bought.len(), if as_text { 2 } else { 1 });
     let after = read(&mut transaction).await?;
     transaction.rollback().await?;
     Ok((after.0 - before.0, after.1 - before.1))
@@ -54,7 +57,8 @@ async fn a_purchase_looks_up_rows_by_their_keys_however_small_the_tables_were() 
     let sale = fixture.limited_sale(OTHERS * 2, Some(5)).await?;
     let other_sale = fixture.sale(10).await?;
     let settling = settling();
-    let mut raw = fixture.raw().await?;
+    let mut raw = connect_options(&fixture.options)?.connect().await?;
+    raw.execute(sqlx::raw_sql(PREPARE)).await?;
     let ask = |id: &str, sale: &Sale| Request {
         key: fixture.keyed(id, sale, 1).key,
         ..fixture.request(id, sale, 1, 1)
