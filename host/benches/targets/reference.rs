@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sqlx::{
-    AssertSqlSafe, PgPool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::task::JoinSet;
@@ -26,6 +26,11 @@ const TABLES: &str = "
     CREATE TABLE bench_reference.sales (id bigint PRIMARY KEY, remaining bigint NOT NULL CHECK (remaining >= 0));
     CREATE TABLE bench_reference.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, sale bigint NOT NULL, buyer bigint NOT NULL);
     INSERT INTO bench_reference.sales VALUES (1, 1000000000);";
+/// What the two trips name, as a host's do, so that it is not planned each time.
+const PREPARE: &str = "
+    PREPARE lock_row AS SELECT remaining FROM bench_reference.sales WHERE id = 1 FOR NO KEY UPDATE;
+    PREPARE take_one AS UPDATE bench_reference.sales SET remaining = remaining - 1 WHERE id = 1 AND remaining >= 1;
+    PREPARE place_order (bigint) AS INSERT INTO bench_reference.orders (sale, buyer) VALUES (1, $1)";
 
 /// How a reference sells.
 #[derive(Debug, Clone, Copy)]
@@ -58,20 +63,22 @@ impl Reference {
     /// Makes the tables anew.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let options: PgConnectOptions = url.parse().context("DATABASE_URL")?;
-        let connect = async |commit: &str, connections| {
-            let options = options.clone().options([("synchronous_commit", commit)]);
-            let pool = PgPoolOptions::new().max_connections(connections);
-            pool.connect_with(options).await.context("DATABASE_URL")
+        let mut connection = options.connect().await.context("DATABASE_URL")?;
+        connection.execute(sqlx::raw_sql(TABLES)).await?;
+        connection.close().await?;
+        let pool = |commit: &str, connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .after_connect(|connection, _| {
+                    Box::pin(async { connection.execute(PREPARE).await.map(drop) })
+                })
+                .connect_lazy_with(options.clone().options([("synchronous_commit", commit)]))
         };
-        let reference = Self {
-            synchronous: connect("on", CONNECTIONS).await?,
-            at_the_row: connect("on", AT_THE_ROW).await?,
-            asynchronous: connect("off", CONNECTIONS).await?,
-        };
-        sqlx::raw_sql(TABLES)
-            .execute(&reference.synchronous)
-            .await?;
-        Ok(reference)
+        Ok(Self {
+            synchronous: pool("on", CONNECTIONS),
+            at_the_row: pool("on", AT_THE_ROW),
+            asynchronous: pool("off", CONNECTIONS),
+        })
     }
 
     /// Orders a second on one hot row, for so long; fails where stock and orders do not agree afterwards.
@@ -140,17 +147,9 @@ async fn buy(pool: &PgPool, way: Way, buyer: i64) -> anyhow::Result<()> {
         }
         Way::TwoRoundTrips => {
             let mut connection = pool.acquire().await?;
-            sqlx::raw_sql(
-                "BEGIN; SELECT remaining FROM bench_reference.sales WHERE id = 1 FOR NO KEY UPDATE",
-            )
-            .execute(&mut *connection)
-            .await?;
-            sqlx::raw_sql(AssertSqlSafe(format!(
-                "UPDATE bench_reference.sales SET remaining = remaining - 1 WHERE id = 1 AND remaining >= 1; \
-                 INSERT INTO bench_reference.orders (sale, buyer) VALUES (1, {buyer}); COMMIT"
-            )))
-            .execute(&mut *connection)
-            .await?;
+            connection.execute("BEGIN; EXECUTE lock_row").await?;
+            let place = format!("EXECUTE take_one; EXECUTE place_order ({buyer}); COMMIT");
+            connection.execute(AssertSqlSafe(place)).await?;
         }
         Way::OneStatement => {
             sqlx::query(
