@@ -218,15 +218,11 @@ fn on<'q>(
 }
 
 /// The call of `purchase_one`, as its connection has prepared it, as text without parameters: for a trip that carries more statements than it.
-///
-/// Numbers are written as they are and everything else as the hexadecimal digits of its bytes, so that nothing needs quotes.
 pub fn purchase_as_text(request: &Request, terms: &Terms<'_>) -> String {
-    let text = |text: &str| {
-        let bytes = text.bytes().map(|byte| format!("\\x{byte:02x}"));
-        format!("E'{}'", bytes.collect::<String>())
-    };
+    // In an `E''` these two alone mean something, whatever the server's settings; texts are UTF-8 on both sides.
+    let text = |text: &str| format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"));
     let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
-    let key = key(request, terms).map(|key| format!("'\\x{}'", hex::encode(key)));
+    let key = key(request, terms).map(|key| text(&format!(r"\x{}", hex::encode(key))));
     let parameters = [
         text(&request.id.0),
         request.sale_id.to_string(),
