@@ -113,7 +113,11 @@ impl TicketKeys {
     fn seal(&self, name: [u8; NAME_BYTES], sale: SaleId) -> RequestId {
         let proof: [u8; PROOF_BYTES] =
             first(&prove(&self.signing, &name, sale).finalize().into_bytes());
-        RequestId((hex::encode(name) + &hex::encode(proof)).into())
+        let mut sealed = [0; NAME_BYTES + PROOF_BYTES];
+        let (begin, end) = sealed.split_at_mut(NAME_BYTES);
+        begin.copy_from_slice(&name);
+        end.copy_from_slice(&proof);
+        RequestId(hex::encode(sealed).into())
     }
 }
 
