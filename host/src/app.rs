@@ -87,7 +87,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let management = bind("TIMESALE_MANAGEMENT_LISTEN", config.management_listen).await?;
 
     let reconciler = Arc::new(Reconciler::new(Arc::clone(&backends)));
-    let app = Arc::new(Shared {
+    let app: App = Box::leak(Box::new(Shared {
         reconciler: Arc::clone(&reconciler),
         rollout: Arc::clone(&rollout),
         means,
@@ -101,7 +101,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         tasks: TaskTracker::new(),
         telemetry: Arc::clone(&telemetry),
         draining: AtomicBool::new(false),
-    });
+    }));
     greet(&public, &management, &rollout.registry)?;
 
     let stop = CancellationToken::new();
@@ -111,13 +111,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         background.spawn(token.follow(stop.clone()));
     }
     background.spawn(Arc::clone(&rollout).run(stop.clone()));
-    background.spawn(every(PEAKS_EVERY, stop.clone(), {
-        let app = Arc::clone(&app);
-        async move || rotate_peaks(&app)
+    background.spawn(every(PEAKS_EVERY, stop.clone(), async || {
+        rotate_peaks(app);
     }));
-    background.spawn(every(PURGE_EVERY, stop.clone(), {
-        let app = Arc::clone(&app);
-        async move || purge_keys(&app).await
+    background.spawn(every(PURGE_EVERY, stop.clone(), async || {
+        purge_keys(app).await
     }));
     let settlement = Settlement {
         backends: Arc::clone(&backends),
@@ -131,7 +129,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let observed = CancellationToken::new();
     let management = tokio::spawn(serve_until(
         management,
-        http::management(Arc::clone(&app)),
+        http::management(app),
         observed.clone(),
     ));
     serve_public(public, app, drain_signal()?).await?;
@@ -163,11 +161,7 @@ async fn serve_public(
 ) -> anyhow::Result<()> {
     let drain = Duration::from_millis(app.limits.drain_ms);
     let asked = CancellationToken::new();
-    let server = tokio::spawn(serve_until(
-        listener,
-        http::public(Arc::clone(&app)),
-        asked.clone(),
-    ));
+    let server = tokio::spawn(serve_until(listener, http::public(app), asked.clone()));
     signal.await;
     app.draining.store(true, Ordering::Relaxed);
     asked.cancel();
@@ -281,7 +275,7 @@ fn greet(
         management.local_addr()?
     );
     let mut strategies = registry.all();
-    strategies.retain(|strategy| strategy.slots().selling != Selling::Retired);
+    strategies.retain(|strategy| strategy.selling() != Selling::Retired);
     for strategy in &strategies {
         println!(
             "  {}  {}  revision {}",

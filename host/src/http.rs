@@ -59,8 +59,8 @@ use crate::{
 /// Bytes of a request's body.
 const BODY_MAX_BYTES: usize = 64 << 10;
 
-/// What every handler shares.
-pub type App = Arc<Shared>;
+/// What every handler shares; it is there until the process ends, so that no request need be counted as its user.
+pub type App = &'static Shared;
 
 /// What every handler shares.
 pub struct Shared {
@@ -94,10 +94,10 @@ pub struct Shared {
 
 impl Shared {
     /// The strategy of a version that was not removed.
-    fn strategy(&self, version: &str) -> Result<Arc<Strategy>, Problem> {
+    fn strategy(&self, version: &str) -> Result<&'static Strategy, Problem> {
         let strategy = self.rollout.registry.get(version);
         strategy
-            .filter(|strategy| strategy.slots().selling != Selling::Retired)
+            .filter(|strategy| strategy.selling() != Selling::Retired)
             .ok_or_else(|| no_strategy(version))
     }
 
@@ -130,10 +130,7 @@ pub fn public(app: App) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "the path does not take this method")
         })
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            in_a_task_of_its_own,
-        ))
+        .layer(middleware::from_fn_with_state(app, in_a_task_of_its_own))
         .with_state(app)
 }
 

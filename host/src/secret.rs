@@ -7,11 +7,12 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
+use arc_swap::{ArcSwap, Guard};
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// A secret's present value, shared by all who use it.
 pub struct Secret<T> {
-    value: RwLock<Arc<T>>,
+    value: ArcSwap<T>,
     /// The file, and what it held when it was read.
     file: Option<(PathBuf, String)>,
     parse: fn(&str) -> Option<T>,
@@ -31,7 +32,7 @@ pub struct Secret<T> {
 impl<T: Send + Sync + 'static> Secret<T> {
     fn from_text(text: &str, parse: fn(&str) -> Option<T>) -> Option<Self> {
         Some(Self {
-            value: RwLock::new(Arc::new(parse(text)?)),
+            value: ArcSwap::from_pointee(parse(text)?),
             file: None,
             parse,
         })
@@ -43,18 +44,15 @@ impl<T: Send + Sync + 'static> Secret<T> {
         let value =
             parse(&text).with_context(|| format!("{} holds no usable secret", path.display()))?;
         Ok(Self {
-            value: RwLock::new(Arc::new(value)),
+            value: ArcSwap::from_pointee(value),
             file: Some((path.to_owned(), text)),
             parse,
         })
     }
 
-    /// The present value.
-    pub fn get(&self) -> Arc<T> {
-        self.value
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// The present value, for a moment.
+    pub fn get(&self) -> Guard<Arc<T>> {
+        self.value.load()
     }
 
     /// Takes over a changed file within a second, until `stop`; a file that cannot be used leaves the value as it is.
@@ -76,7 +74,7 @@ impl<T: Send + Sync + 'static> Secret<T> {
             }
             match (self.parse)(&text) {
                 Some(value) => {
-                    *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+                    self.value.store(Arc::new(value));
                     tracing::info!(file = %path.display(), "took over a changed secret");
                 }
                 None => {

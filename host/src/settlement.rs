@@ -95,7 +95,7 @@ impl Settlement {
         let mut awaited = None;
         for (version, batch) in batches {
             if let Some(strategy) = self.rollout.registry.get(version.as_str()) {
-                self.settle_batch(&strategy, batch).await?;
+                self.settle_batch(strategy, batch).await?;
                 continue;
             }
             let open = self.undecided(batch).await?;

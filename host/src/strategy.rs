@@ -33,7 +33,7 @@ use self::{
     engine::Engine,
     permits::Permits,
     revision::{Answer, Broken, Ran, Revision},
-    slots::{Chosen, Slots},
+    slots::{Chosen, Selling, Slots},
     traps::{Trap, Traps},
 };
 use crate::{
@@ -107,6 +107,11 @@ impl Strategy {
     /// What runs now.
     pub fn slots(&self) -> Arc<Slots> {
         self.slots.load_full()
+    }
+
+    /// Whether it sells now.
+    pub fn selling(&self) -> Selling {
+        self.slots.load().selling
     }
 
     /// Has calls that begin from now on run on this, as many at once as the live revision may; returns what ran before.

@@ -51,7 +51,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/admin/strategies/{v}", get(show).put(push).delete(remove))
         .route("/admin/strategies/{v}/{action}", post(act))
         .route("/admin/audit", get(audit))
-        .route_layer(middleware::from_fn_with_state(app.clone(), authorized))
+        .route_layer(middleware::from_fn_with_state(*app, authorized))
 }
 
 /// Lets nobody pass without the operators' token, and nobody at all where there is none.

@@ -137,13 +137,12 @@ async fn purchase(
         )));
     }
     let key = key?.map(|key| key_id(body.user_id, &key));
-    let keys = app.ticket_keys.get();
     let chosen = strategy.choose(body.user_id);
     let request = Request {
-        id: key.map_or_else(
-            || keys.random(sale_id, at),
-            |key| keys.derived(body.user_id, &key, sale_id),
-        ),
+        id: match &key {
+            None => app.ticket_keys.get().random(sale_id, at),
+            Some(key) => app.ticket_keys.get().derived(body.user_id, key, sale_id),
+        },
         key,
         sale_id,
         user_id: body.user_id,
@@ -153,7 +152,7 @@ async fn purchase(
         revision: chosen.revision.id.clone(),
     };
     let call = Call {
-        strategy: &strategy,
+        strategy,
         chosen: &chosen,
         hangup,
     };

@@ -83,15 +83,18 @@ async fn result(
     Path((_, sale_id, text)): Path<(String, i64, String)>,
     Query(query): Query<ResultQuery>,
 ) -> Result<Reply<ResultReply>, Problem> {
-    let keys = app.ticket_keys.get();
-    let request = keys
+    let request = app
+        .ticket_keys
+        .get()
         .verify(sale_id, &text)
         .ok_or_else(|| Problem::new(Code::NotFound, "there is no such request"))?;
     if let Some(decision) = decision(&app, &request).await? {
         return Ok(Reply(final_result(request, decision)));
     }
     // A place that is not the request's would tell what became of another.
-    let place = query.place.and_then(|it| keys.verify_place(&request, &it));
+    let place = query
+        .place
+        .and_then(|it| app.ticket_keys.get().verify_place(&request, &it));
     if let Some((position, total)) = app.backends.standing(&request, place).await? {
         let mut pending = ResultReply::is(request, ResultStatus::Pending);
         pending.queue_position = Some(position);

@@ -24,7 +24,7 @@ pub const COMPONENT_MAX_BYTES: u64 = 64 << 20;
 /// The strategies, by version.
 #[derive(Default)]
 pub struct Registry {
-    strategies: ArcSwap<BTreeMap<Version, Arc<Strategy>>>,
+    strategies: ArcSwap<BTreeMap<Version, &'static Strategy>>,
     adding: Mutex<()>,
 }
 
@@ -37,14 +37,14 @@ pub struct Full;
 
 impl Registry {
     /// The strategy of a version.
-    pub fn get(&self, version: &str) -> Option<Arc<Strategy>> {
+    pub fn get(&self, version: &str) -> Option<&'static Strategy> {
         let version = Version::parse(version)?;
-        self.strategies.load().get(&version).cloned()
+        self.strategies.load().get(&version).copied()
     }
 
     /// Every strategy, by version.
-    pub fn all(&self) -> Vec<Arc<Strategy>> {
-        self.strategies.load().values().cloned().collect()
+    pub fn all(&self) -> Vec<&'static Strategy> {
+        self.strategies.load().values().copied().collect()
     }
 
     /// Whether there is room for a version.
@@ -54,14 +54,15 @@ impl Registry {
     }
 
     /// Adds a strategy, from now on and for good.
-    pub fn add(&self, strategy: Strategy) -> Result<Arc<Strategy>, Full> {
+    pub fn add(&self, strategy: Strategy) -> Result<&'static Strategy, Full> {
         let _one_at_a_time = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.has_room_for(&strategy.version) {
             return Err(Full);
         }
-        let strategy = Arc::new(strategy);
+        // So few that they need not be counted, and one that is not counted is nothing that threads meet at.
+        let strategy: &'static Strategy = Box::leak(Box::new(strategy));
         let mut strategies = BTreeMap::clone(&self.strategies.load());
-        strategies.insert(strategy.version.clone(), Arc::clone(&strategy));
+        strategies.insert(strategy.version.clone(), strategy);
         self.strategies.store(Arc::new(strategies));
         Ok(strategy)
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use metrics::gauge;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use super::{
@@ -62,10 +62,9 @@ pub struct Revision {
     pub loading: [Duration; 3],
     /// What its calls came to.
     pub numbers: Numbers,
-    /// The calls that were given it and have not ended.
-    pub running: TaskTracker,
     /// What an instance of it takes of the pool.
     pub room: u32,
+    running: Parts<TaskTracker>,
     grants: Parts<Arc<Grants>>,
     linked: Parts<Linked>,
     _loaded: Loaded,
@@ -172,7 +171,7 @@ impl Revision {
             exports: compiled.exports,
             loading: [compiled.compiling, compiled.linking, Duration::ZERO],
             numbers: Numbers::default(),
-            running: TaskTracker::new(),
+            running: Parts::new(TaskTracker::new),
             _loaded: Loaded::count(),
         };
         let asked = Instant::now();
@@ -200,6 +199,31 @@ impl Revision {
     /// Whether it is this component, under these grants.
     pub fn is(&self, digest: &Digest, grants: &str) -> bool {
         self.digest == *digest && self.grants().section == grants
+    }
+
+    /// Counts a call that is given it, for as long as the token is there.
+    pub fn begin(&self) -> TaskTrackerToken {
+        self.running.own().token()
+    }
+
+    /// The calls that were given it and have not ended.
+    pub fn running(&self) -> usize {
+        self.running.iter().map(TaskTracker::len).sum()
+    }
+
+    /// Waits for the last of them, where no call is given it any more.
+    pub async fn drain(&self) {
+        for running in self.running.iter() {
+            running.close();
+            running.wait().await;
+        }
+    }
+
+    /// Has calls given to it, perhaps once more.
+    pub fn reopen(&self) {
+        for running in self.running.iter() {
+            running.reopen();
+        }
     }
 
     /// A task for this revision.

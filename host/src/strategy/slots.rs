@@ -91,7 +91,7 @@ impl Slots {
 
     fn chosen(&self, revision: &Arc<Revision>) -> Chosen {
         Chosen {
-            _running: revision.running.token(),
+            _running: revision.begin(),
             revision: Arc::clone(revision),
             trial: self.trial.clone(),
             selling: self.selling,

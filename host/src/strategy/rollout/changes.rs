@@ -185,7 +185,7 @@ impl Rollout {
             candidate: candidate.map(|it| (it.placed.digest.revision(), it.share)),
             steps: vec![committed, Done::new(Step::Swap, swapping.elapsed())],
             probe: Value::Null,
-            finished_on_old: old.as_ref().map(|old| old.running.len()),
+            finished_on_old: old.as_ref().map(|old| old.running()),
             drained: old.is_none(),
             behind: followed.behind.as_ref().map(|(why, _)| why.clone()),
             old,

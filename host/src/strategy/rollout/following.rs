@@ -110,7 +110,7 @@ impl Rollout {
         }
         followed.epoch = stored.epoch;
         let strategy = self.registry.get(stored.version.as_str());
-        let applied = self.try_apply(followed, stored, strategy.as_deref(), ready);
+        let applied = self.try_apply(followed, stored, strategy, ready);
         match applied.await {
             Ok(old) => {
                 followed.behind = None;
@@ -171,7 +171,7 @@ impl Rollout {
             selling: selling(desired),
             live: Arc::clone(&live),
         };
-        live.running.reopen();
+        live.reopen();
         let Some(strategy) = strategy else {
             let added = Strategy::new(slots, Arc::clone(&self.means));
             let added = self.registry.add(added)?;

@@ -89,7 +89,7 @@ impl Rollout {
         behind
             .map(|(version, epoch, behind)| {
                 let strategy = self.registry.get(&version);
-                let running = running(strategy.as_deref(), epoch, behind);
+                let running = running(strategy, epoch, behind);
                 (version, running)
             })
             .collect()
@@ -129,7 +129,7 @@ fn running(strategy: Option<&Strategy>, epoch: i64, behind: Option<String>) -> R
         let purchases = revision.numbers.figures(Export::Purchase);
         Numbered {
             revision: revision.id.clone(),
-            running: revision.running.len(),
+            running: revision.running(),
             p99_us: purchases.p99().map(|p99| p99.as_micros()),
             purchases,
             settles: revision.numbers.figures(Export::Settle),

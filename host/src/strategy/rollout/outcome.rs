@@ -132,8 +132,7 @@ impl Outcome {
     pub async fn drain(&mut self, wait: Duration) {
         let Some(old) = &self.old else { return };
         let draining = Instant::now();
-        old.running.close();
-        let drained = tokio::time::timeout(wait, old.running.wait()).await;
+        let drained = tokio::time::timeout(wait, old.drain()).await;
         self.drained = drained.is_ok();
         Step::Drain.done();
         self.steps.push(Done::new(Step::Drain, draining.elapsed()));

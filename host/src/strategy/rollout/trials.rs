@@ -92,7 +92,7 @@ impl Rollout {
                 continue;
             }
             // The baseline takes every call already, and the next tick tries again.
-            let Err(error) = self.go_back(&strategy, trial, evidence).await else {
+            let Err(error) = self.go_back(strategy, trial, evidence).await else {
                 continue;
             };
             tracing::warn!(%version, "a failed trial is not written down: {error}");
