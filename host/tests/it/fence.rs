@@ -23,9 +23,7 @@ async fn a_holder_that_stalls_past_its_lease_does_not_write() {
     let sale = next.shop.sale(10).await;
 
     // Sent once the lock is granted; nothing is written before it.
-    proxy.hold_at(&format!(
-        "FROM time_sales WHERE id = {sale} FOR NO KEY UPDATE"
-    ));
+    proxy.hold_at(&format!("EXECUTE lock_sale ({sale})"));
     let stalled = stalling.shop.buy("v2", sale, 1, 1).key("k").send();
     let stalled = tokio::spawn(stalled);
     proxy.held().await;
