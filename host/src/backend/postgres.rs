@@ -132,26 +132,28 @@ impl Postgres {
     }
 }
 
-/// Refuses a server on which a commit may be lost.
+/// Refuses a server on which a commit may be lost, or that does not say so in time.
 async fn check_durability(connect: &PgConnectOptions, wait: Duration) -> Result<(), BackendError> {
     const OPERATION: &str = "check the settings";
-    let connected = timeout(wait, connect.connect()).await;
-    let connected = connected.map_err(unavailable(OPERATION))?;
-    let mut connection = connected.map_err(unavailable(OPERATION))?;
-    for (name, durable) in DURABLE {
-        let query = sqlx::query_scalar("SELECT current_setting($1)").bind(name);
-        let setting: String = query
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed(OPERATION))?;
-        if !durable.contains(&setting.as_str()) {
-            let wanted = durable.join(" or ");
-            return Err(unavailable(OPERATION)(format!(
-                "{name} is {setting}: a commit is durable only where it is {wanted}"
-            )));
+    let checked = async {
+        let mut connection = connect.connect().await.map_err(failed(OPERATION))?;
+        for (name, durable) in DURABLE {
+            let query = sqlx::query_scalar("SELECT current_setting($1)").bind(name);
+            let setting: String = query
+                .fetch_one(&mut connection)
+                .await
+                .map_err(failed(OPERATION))?;
+            if !durable.contains(&setting.as_str()) {
+                let wanted = durable.join(" or ");
+                return Err(unavailable(OPERATION)(format!(
+                    "{name} is {setting}: a commit is durable only where it is {wanted}"
+                )));
+            }
         }
-    }
-    connection.close().await.map_err(unavailable(OPERATION))
+        connection.close().await.map_err(failed(OPERATION))
+    };
+    let checked = timeout(wait, checked).await;
+    checked.map_err(unavailable(OPERATION))?
 }
 
 fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, BackendError> {
