@@ -14,6 +14,8 @@ use crate::backend::turns::Turn;
 use crate::domain::{Order, Refusal, Rejection, Request, RevisionId, Sale, SaleId};
 
 /// What a transaction says as text, in one trip with `BEGIN` or `COMMIT`, is prepared when its connection is made: its text would be planned anew each time, half of it while others wait for the row.
+///
+/// The columns of a sale are named: a prepared `*` fails once the migration of a newer host has added one.
 pub const PREPARE: &str = "\
     PREPARE lock_sale (bigint) AS \
     SELECT id, product_id, quantity, remaining, discount_price, start_at, end_at, limit_per_user, created_at \
