@@ -5,6 +5,7 @@
 pub mod backends;
 
 use std::{
+    convert::Infallible,
     fs::File,
     future::Future,
     path::Path,
@@ -13,12 +14,14 @@ use std::{
 };
 
 use anyhow::Context as _;
+use axum::{ServiceExt as _, extract::Request, response::Response};
 use jiff::SignedDuration;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
 
 use crate::{
     config::Config,
@@ -186,10 +189,13 @@ async fn serve_public(
 
 async fn serve_until(
     listener: TcpListener,
-    router: axum::Router,
+    service: impl Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router)
+    axum::serve(listener, service.into_make_service())
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
 }

@@ -388,6 +388,11 @@ impl Limits {
         Duration::from_millis(self.call_deadline_ms)
     }
 
+    /// How long a client waits for its answer.
+    pub const fn http_timeout(&self) -> Duration {
+        Duration::from_millis(self.http_timeout_ms)
+    }
+
     /// How long a purchase waits for its turn to run.
     pub const fn permit_wait(&self) -> Duration {
         Duration::from_millis(self.permit_wait_ms)

@@ -16,6 +16,7 @@ mod sales;
 mod status;
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -25,7 +26,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use axum::{
@@ -36,8 +37,10 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
+use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
+use tower::{Service, service_fn};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
@@ -115,7 +118,34 @@ impl Shared {
 struct Interface;
 
 /// The public interface.
-pub fn public(app: App) -> Router {
+///
+/// Purchases for which there is no room are turned away before the router looks at them.
+/// In a flood these are nearly all, and what they cost is missing to those who were let in.
+pub fn public(
+    app: App,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+    // Left to the process, like what handlers share: who is turned away is not counted as its user.
+    let router: &Router = Box::leak(Box::new(routes(app)));
+    service_fn(move |request| async move {
+        match purchases::turned_away(app, &request) {
+            Some(response) => Ok(turn_away(app, request, response).await),
+            None => router.clone().call(request).await,
+        }
+    })
+}
+
+/// Answers a request that nobody will read.
+async fn turn_away(app: App, request: Request, response: Response) -> Response {
+    let route = Route::Known(purchases::PATH);
+    let timed = TimedRequest::begin(&app.telemetry, request.method(), route);
+    // What comes next on the connection comes behind the body; where that does not come, the connection ends.
+    let body = Limited::new(request.into_body(), BODY_MAX_BYTES).collect();
+    let _ = tokio::time::timeout(app.limits.http_timeout(), body).await;
+    timed.end(response.status().as_u16());
+    response
+}
+
+fn routes(app: App) -> Router {
     let (router, interface) = OpenApiRouter::with_openapi(Interface::openapi())
         .merge(products::routes())
         .merge(sales::routes())
@@ -160,7 +190,7 @@ async fn in_a_task_of_its_own(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let timed = TimedRequest::begin(&app.telemetry, &request);
+    let timed = TimedRequest::begin(&app.telemetry, request.method(), Route::of(&request));
     let hangup = Hangup::default();
     let guard = hangup.guard();
     let at = domain::now();
@@ -171,8 +201,7 @@ async fn in_a_task_of_its_own(
         Poll::Ready(answered) => Ok(answered),
         Poll::Pending => {
             let task = app.tasks.spawn(handled);
-            let wait = Duration::from_millis(app.limits.http_timeout_ms);
-            let answered = tokio::time::timeout(wait, task).await;
+            let answered = tokio::time::timeout(app.limits.http_timeout(), task).await;
             answered.map(|joined| joined.map_err(|error| error.to_string()))
         }
     };
@@ -221,14 +250,14 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 struct TimedRequest<'a> {
     telemetry: &'a Telemetry,
     method: &'static str,
-    uri: Option<MatchedPath>,
+    route: Route,
     began: Instant,
     status: u16,
 }
 
 impl<'a> TimedRequest<'a> {
-    fn begin(telemetry: &'a Telemetry, request: &Request) -> Self {
-        let method = match *request.method() {
+    fn begin(telemetry: &'a Telemetry, method: &Method, route: Route) -> Self {
+        let method = match *method {
             Method::GET => "GET",
             Method::POST => "POST",
             Method::HEAD => "HEAD",
@@ -237,7 +266,7 @@ impl<'a> TimedRequest<'a> {
         Self {
             telemetry,
             method,
-            uri: request.extensions().get().cloned(),
+            route,
             began: Instant::now(),
             status: CLIENT_CLOSED_REQUEST,
         }
@@ -250,11 +279,27 @@ impl<'a> TimedRequest<'a> {
 
 impl Drop for TimedRequest<'_> {
     fn drop(&mut self) {
-        let uri = self.uri.as_ref().map_or("UNKNOWN", MatchedPath::as_str);
+        let uri = match &self.route {
+            Route::Found(path) => path.as_str(),
+            Route::Known(path) => path,
+        };
         let took = self.began.elapsed();
         self.telemetry
             .http
             .record(self.method, uri, self.status, took);
+    }
+}
+
+/// The template of a request's path, as the router found it or as is known without it.
+enum Route {
+    Found(MatchedPath),
+    Known(&'static str),
+}
+
+impl Route {
+    fn of(request: &Request) -> Self {
+        let found = request.extensions().get().cloned();
+        found.map_or(Self::Known("UNKNOWN"), Self::Found)
     }
 }
 

@@ -129,6 +129,23 @@ impl Strategy {
         self.slots.load().for_purchase(user)
     }
 
+    /// Turns a purchase away that nobody has read, where there is no room for one of whichever user; returns the revision that would have run.
+    ///
+    /// Recorded as one that was read: `purchase` is for all others.
+    pub fn turn_away(&self) -> Option<Chosen> {
+        let slots = self.slots.load();
+        if slots.selling != Selling::Open || !self.permits.are_out(self.means.limits.permit_wait())
+        {
+            return None;
+        }
+        let chosen = slots.for_anyone()?;
+        let mut record = CallRecord::begin(&self.metrics, Export::Purchase, &chosen);
+        self.asked_for_permit(Duration::ZERO);
+        (record.outcome, record.error) = labels(&Ending::Broken(Broken::Overloaded));
+        drop(record);
+        Some(chosen)
+    }
+
     /// Runs `purchase` for a request on the revision that was chosen for it; must be awaited to its end.
     pub async fn purchase(&self, chosen: &Chosen, request: Request, hangup: Hangup) -> Ending {
         let arrived = request.accepted_at;
@@ -254,10 +271,14 @@ impl Strategy {
     async fn permit(&self, revision: &Revision) -> Option<[SemaphorePermit<'_>; 2]> {
         let asked = Instant::now();
         let permit = self.permits.acquire(self.means.limits.permit_wait()).await;
-        self.metrics.permit_waited(asked.elapsed());
+        self.asked_for_permit(asked.elapsed());
+        Some([permit?, self.means.engine.room(revision.room)?])
+    }
+
+    fn asked_for_permit(&self, waited: Duration) {
+        self.metrics.permit_waited(waited);
         let used = self.permits.used();
         self.metrics.limit_used(LimitName::CallsInFlight, used);
-        Some([permit?, self.means.engine.room(revision.room)?])
     }
 }
 

@@ -250,7 +250,7 @@ async fn in_a_task_of_its_own(
     app: &App,
     change: impl Future<Output = Result<Outcome, Undone>> + Send + 'static,
 ) -> Result<Reply<Outcome>, Problem> {
-    let wait = Duration::from_millis(app.limits.http_timeout_ms);
+    let wait = app.limits.http_timeout();
     let task = app.tasks.spawn(async move {
         let mut outcome = change.await?;
         outcome.drain(wait).await;

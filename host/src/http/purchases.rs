@@ -6,8 +6,8 @@ use std::convert::Infallible;
 
 use axum::{
     Extension, Json as Reply,
-    extract::{FromRequestParts, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    extract::{self, FromRequestParts, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use jiff::Timestamp;
@@ -24,14 +24,18 @@ use super::{
 use crate::{
     backend::database::{KeyRecord, KeyReply},
     capability::Hangup,
-    domain::{Order, Request, RevisionId, Ticket, Version},
+    domain::{Order, Request, RevisionId, SaleId, Ticket, Version},
     strategy::{
         Strategy,
         ending::Ending,
+        revision::Broken,
         slots::{Chosen, Selling},
     },
     ticket::key_id,
 };
+
+/// Where purchases are made.
+pub(super) const PATH: &str = "/api/{v}/time-sales/{id}/purchase";
 
 /// Characters of an idempotency key.
 const KEY_MAX_CHARS: usize = 255;
@@ -88,7 +92,7 @@ struct AcceptedReply {
 }
 
 /// Buys.
-#[utoipa::path(post, path = "/api/{v}/time-sales/{id}/purchase", tag = "purchases", request_body = PurchaseBody,
+#[utoipa::path(post, path = PATH, tag = "purchases", request_body = PurchaseBody,
     params(
         ("v" = String, Path, description = "The strategy that sells", example = "v1"),
         ("id" = i64, Path, description = "The sale"),
@@ -165,6 +169,33 @@ async fn purchase(
         )
     });
     Ok(response)
+}
+
+/// The reply to a purchase that is turned away before it is read; none where it has to be read.
+///
+/// What has a key is read: its buyer may have been charged already.
+pub(super) fn turned_away(app: App, request: &extract::Request) -> Option<Response> {
+    if request.method() != Method::POST || request.headers().contains_key(IDEMPOTENCY_KEY) {
+        return None;
+    }
+    let strategy = app.strategy(version_asked(request.uri().path())?).ok()?;
+    let chosen = strategy.turn_away()?;
+    let problem = problem_of(&Ending::Broken(Broken::Overloaded));
+    Some(named(
+        &strategy.version,
+        &chosen.revision.id,
+        problem.into_response(),
+    ))
+}
+
+/// The version in a path that is `PATH`'s.
+fn version_asked(path: &str) -> Option<&str> {
+    let (version, rest) = path.strip_prefix("/api/")?.split_once('/')?;
+    let sale = rest
+        .strip_prefix("time-sales/")?
+        .strip_suffix("/purchase")?;
+    let sale: SaleId = sale.parse().ok()?;
+    (sale > 0).then_some(version)
 }
 
 /// What runs where no earlier reply is repeated.
@@ -334,4 +365,29 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         && key.bytes().all(|byte| byte.is_ascii_graphic())
         && given.next().is_none();
     if fits { Ok(Some(key)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PATH, version_asked};
+
+    #[test]
+    fn a_path_that_is_a_purchases_names_its_version() {
+        let path = PATH.replace("{v}", "v7").replace("{id}", "42");
+        assert_eq!(version_asked(&path), Some("v7"));
+        for other in [
+            "/api/v7/time-sales/0/purchase",
+            "/api/v7/time-sales/-1/purchase",
+            "/api/v7/time-sales/x/purchase",
+            "/api/v7/time-sales/1/2/purchase",
+            "/api/v7/time-sales/42/purchase/",
+            "/api/v7/time-sales/42",
+            "/api/v7/time-sales/purchase",
+            "/api/v7",
+            "/v7/time-sales/42/purchase",
+            "",
+        ] {
+            assert_eq!(version_asked(other), None, "{other}");
+        }
+    }
 }

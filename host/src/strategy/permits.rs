@@ -70,6 +70,11 @@ impl Permits {
         Some(permit)
     }
 
+    /// Whether one more would be turned away at once.
+    pub fn are_out(&self, wait: Duration) -> bool {
+        self.semaphore.available_permits() == 0 && !self.line().has_room(wait)
+    }
+
     /// Which part of them is in use.
     pub fn used(&self) -> f64 {
         let max = self.max.load(Ordering::Relaxed) as usize;
@@ -166,6 +171,8 @@ mod tests {
 
     /// What came of asking for a permit.
     struct Told {
+        /// Whether it was told beforehand that it would be turned away.
+        forewarned: bool,
         /// Since the begin.
         turn_came: Option<Duration>,
         waited: Duration,
@@ -174,6 +181,7 @@ mod tests {
     /// Asks for a permit, for a call that ends at the next multiple of `beat` since `begun`.
     async fn ask(permits: Arc<Permits>, begun: Instant, beat: Duration) -> Told {
         let asked = Instant::now();
+        let forewarned = permits.are_out(WAIT);
         let permit = permits.acquire(WAIT).await;
         let (since, waited) = (begun.elapsed(), asked.elapsed());
         if permit.is_some() {
@@ -181,6 +189,7 @@ mod tests {
             tokio::time::sleep_until(begun + beat.mul_f64(beats)).await;
         }
         Told {
+            forewarned,
             turn_came: permit.map(|_| since),
             waited,
         }
@@ -192,9 +201,11 @@ mod tests {
         let asks = (0..asking).map(|_| ask(Arc::clone(permits), begun, beat));
         let mut crowd = Crowd::default();
         for told in asks.collect::<JoinSet<_>>().join_all().await {
+            let turned_away = told.turn_came.is_none() && told.waited.is_zero();
+            assert_eq!(told.forewarned, turned_away);
             if told.turn_came.is_some() {
                 crowd.served += 1;
-            } else if told.waited.is_zero() {
+            } else if turned_away {
                 crowd.turned_away += 1;
             } else {
                 crowd.in_vain += 1;

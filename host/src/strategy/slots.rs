@@ -55,6 +55,11 @@ impl Slots {
         self.chosen(revision)
     }
 
+    /// The revision for a purchase of whichever user; none while a trial lasts, since then it is the user who decides.
+    pub fn for_anyone(&self) -> Option<Chosen> {
+        self.trial.is_none().then(|| self.chosen(&self.live))
+    }
+
     /// The revision that settles.
     pub fn for_settle(&self) -> Chosen {
         let revision = match &self.trial {

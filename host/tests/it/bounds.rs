@@ -2,7 +2,11 @@
 
 use std::{fs, ops::RangeInclusive, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 use wit_component::ComponentEncoder;
 
 use super::{
@@ -31,6 +35,21 @@ async fn failures(host: &Host, version: &str, error: &str) -> f64 {
         .sum("time_sale_operation_failure_total", &labels)
 }
 
+/// A host where calls have their turn one by one, and whose buyers wait for it for up to 10 s.
+fn one_call_at_a_time() -> Setup {
+    Setup::impatient()
+        .set("TIMESALE_CALLS_MAX", 1)
+        .set("TIMESALE_PERMIT_WAIT_MS", 10_000)
+}
+
+/// Twenty buyers whose calls spin until their deadline of 2 s, so that a handful at most has its turn within the wait; and what two before them were told.
+async fn crowd_that_spins(host: &Host, sale: u64) -> (Vec<Answer>, JoinSet<Answer>) {
+    let spins = |user: u64| host.shop.buy(FAULTY, sale, 100 * user + 3, 1).send();
+    // The second waits for the first, and so the host knows how long a turn takes.
+    let first = (1..=2).map(spins).collect::<JoinSet<_>>();
+    (first.join_all().await, (3..=22).map(spins).collect())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_with_room_for_two_calls_still_sells_exactly_what_there_is() {
     let setup = Setup::new()
@@ -57,16 +76,9 @@ async fn a_host_with_room_for_two_calls_still_sells_exactly_what_there_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_would_wait_in_vain_for_a_turn_is_told_so_before_those_in_line_have_had_theirs() {
-    // Each call spins until its deadline of 2 s, so that of any crowd a handful at most has its turn within the wait.
-    let setup = Setup::impatient()
-        .set("TIMESALE_CALLS_MAX", 1)
-        .set("TIMESALE_PERMIT_WAIT_MS", 10_000);
-    let host = setup.start().await;
+    let host = one_call_at_a_time().start().await;
     let sale = host.shop.sale(100).await;
-    let spins = |user: u64| host.shop.buy(FAULTY, sale, 100 * user + 3, 1).send();
-    // The second waits for the first, and so the host knows how long a turn takes.
-    let mut answers = (1..=2).map(spins).collect::<JoinSet<_>>().join_all().await;
-    let mut crowd: JoinSet<_> = (3..=22).map(spins).collect();
+    let (mut answers, mut crowd) = crowd_that_spins(&host, sale).await;
     while let Some(answer) = crowd.join_next().await {
         answers.push(answer.unwrap());
     }
@@ -89,6 +101,50 @@ async fn who_would_wait_in_vain_for_a_turn_is_told_so_before_those_in_line_have_
         &[("version", FAULTY)],
     );
     assert_eq!(waits, answers.len() as f64);
+    let counted = metrics.sum(
+        "http_server_requests_seconds_count",
+        &[
+            ("uri", "/api/{v}/time-sales/{id}/purchase"),
+            ("status", "503"),
+            ("outcome", "SERVER_ERROR"),
+        ],
+    );
+    assert_eq!(counted, turned_away.len() as f64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_turned_away_is_not_read_and_keeps_the_connection_but_a_key_is_looked_up_first() {
+    let host = one_call_at_a_time().start().await;
+    let sale = host.shop.sale(100).await;
+    let buys = || host.shop.buy(FAULTY, sale, 100, 1).key("k").send();
+    let bought = buys().await;
+    let (_, mut crowd) = crowd_that_spins(&host, sale).await;
+    let turned_away = crowd.join_next().await.unwrap().unwrap();
+    assert_come_back(&turned_away, "OVERLOADED");
+    let named = |answer: &Answer| (answer.version.clone(), answer.revision.clone());
+    assert_eq!(named(&turned_away), named(&bought));
+    let again = buys().await;
+    assert!(again.replayed, "{again:#?}");
+    assert_eq!(again.outcome, bought.outcome);
+
+    let pipelined = format!(
+        "POST /api/{FAULTY}/time-sales/{sale}/purchase HTTP/1.1\r\nhost: test\r\ncontent-length: 7\r\n\r\nrubbish\
+         GET /api/v1/products HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"
+    );
+    // Where a turn has just come there is room for one more, who is read.
+    eventually("rubbish is turned away unread", async || {
+        let mut connection = TcpStream::connect(host.shop.address()).await.unwrap();
+        connection.write_all(pipelined.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        connection.read_to_string(&mut answers).await.unwrap();
+        assert!(answers.contains("HTTP/1.1 200 OK"), "{answers}");
+        if answers.starts_with("HTTP/1.1 503 ") {
+            Ok(())
+        } else {
+            Err(answers)
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
