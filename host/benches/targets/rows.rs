@@ -1,7 +1,7 @@
 //! The rows of the table, one after the other: which hosts, which load, which figure.
 //!
 //! TIMESALE_BENCH_SECONDS says how long a version is measured in a round (2), TIMESALE_BENCH_ROUNDS how many rounds there are (3).
-//! Ratios near 1 are measured in more rounds, of a second each: three for each of those against a twin, and eight with metrics and without.
+//! Ratios near 1 are measured in more rounds: for each of those three against a twin, of a second each, three of peak and flood, and eight with metrics and without.
 //! There are 64 buyers, as `timesale bench` has them; 256 (`HOT_ROW_BUYERS`) where v1, v4 and the references are compared on a hot row; 1,000 for the memory, 2,000 in the flood and 5,000 at the opening.
 
 use std::{
@@ -519,7 +519,7 @@ impl Targets {
         let completed = |report: &Report| Some(report.figures("v1")?.completed_per_second);
         let mut reports = Vec::new();
         let mut offered = 0;
-        for _ in 0..self.rounds {
+        for _ in 0..3 * self.rounds {
             let peak = self.load(host, "--versions v1 --rounds 1").await?;
             offered = ten_times(completed(&peak).unwrap_or(1.0));
             let flood =
