@@ -70,7 +70,7 @@ storm: rust test-plugins
 	$(SERVICES_TEST) --test it -- --nocapture --test-threads=1 storm::
 
 # Services are started for it alone, whatever DATABASE_URL and its like say; the raw data goes to host/benches/data.
-## bench: print what is promised of the host's speed with ours beside it (about 6 minutes once built); ROWS="calls redis" chooses rows, TIMESALE_BENCH_SECONDS and TIMESALE_BENCH_ROUNDS make it longer
+## bench: print what is promised of the host's speed with ours beside it (about 8 minutes once built); ROWS="calls redis" chooses rows, TIMESALE_BENCH_SECONDS and TIMESALE_BENCH_ROUNDS make it longer
 bench: rust bench-plugins
 	@echo "building the benchmark (about 10 minutes the first time)"
 	$(CARGO) build --release --locked -p timesale --features twin --bin timesale-targets

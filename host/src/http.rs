@@ -183,7 +183,7 @@ pub fn management(app: App) -> Router {
 
 /// Runs the request in a task that a hang-up cannot drop, bounds how long the client waits and what it may send, and times it.
 ///
-/// What is answered before it has to wait for anything needs no task: most who are turned away are.
+/// What is answered before it has to wait for anything needs no task: most refusals of a sold-out sale are.
 /// When the client goes away this future is dropped, the guard sets the signal, and the task ends by itself where it is safe.
 async fn in_a_task_of_its_own(
     State(app): State<App>,

@@ -296,6 +296,7 @@ fn failed(kind: ErrorKind) -> Problem {
     }
 }
 
-fn overloaded() -> Problem {
+/// The problem of a purchase for which there is no room.
+pub fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "there is no room for the purchase now")
 }

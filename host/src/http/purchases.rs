@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App, Arrival, Path,
     body::{self, Json},
-    error::{Code, Problem, ProblemBody, problem_of},
+    error::{Code, Problem, ProblemBody, overloaded, problem_of},
     no_strategy,
     results::ResultStatus,
 };
@@ -28,7 +28,6 @@ use crate::{
     strategy::{
         Strategy,
         ending::Ending,
-        revision::Broken,
         slots::{Chosen, Selling},
     },
     ticket::key_id,
@@ -180,11 +179,10 @@ pub(super) fn turned_away(app: App, request: &extract::Request) -> Option<Respon
     }
     let strategy = app.strategy(version_asked(request.uri().path())?).ok()?;
     let chosen = strategy.turn_away()?;
-    let problem = problem_of(&Ending::Broken(Broken::Overloaded));
     Some(named(
         &strategy.version,
         &chosen.revision.id,
-        problem.into_response(),
+        overloaded().into_response(),
     ))
 }
 
